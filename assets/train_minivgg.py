@@ -1,0 +1,255 @@
+"""Train `minivgg` from scratch on Caltech-101 and Imagenette, fold its BatchNorm and write the weights cnnvis ships.
+
+    python assets/train_minivgg.py --data FOLDER --out assets/minivgg.safetensors
+
+FOLDER holds `caltech101/` (class folders, `train.txt`, `test.txt`) and `imagenette/` (`train/`, `val/`), short side 96 px.
+About an hour and a half on two CPU cores. The recipe and what it reached stand in `assets/minivgg.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cnnvis_cli.engine.folding import fold_batchnorm
+from cnnvis_cli.networks.bundled import minivgg
+
+SIZE = 96
+IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+# Folder names of Caltech-101 that are not yet readable words.
+CALTECH = {"Faces": "face", "Faces_easy": "face close-up", "Motorbikes": "motorbike", "airplanes": "airplane"}
+CALTECH |= {"Leopards": "leopard", "water_lilly": "water lily", "car_side": "car"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Decoded pictures (H, W, 3) uint8 of short side 96 with their class indices."""
+
+    pictures: list[np.ndarray]
+    labels: Tensor
+
+
+def decode(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def read(paths: list[tuple[Path, int]]) -> Split:
+    with ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(lambda item: decode(item[0]), paths))
+    return Split(pictures, torch.tensor([label for _, label in paths]))
+
+
+def load(root: Path) -> tuple[list[str], Split, dict[str, Split]]:
+    """Class names, the joint training split, and the two held-out splits."""
+    caltech, nette = root / "caltech101", root / "imagenette"
+    folders = sorted(p.name for p in caltech.iterdir() if p.is_dir())
+    names = [CALTECH.get(f, f.replace("_", " ")) for f in folders] + list(IMAGENETTE.values())
+
+    def listed(name: str) -> list[tuple[Path, int]]:
+        items = []
+        for line in (caltech / name).read_text().split():
+            folder = line.split("/")[0]
+            if folder in folders:  # the background class is left out
+                items.append(((caltech / line).with_suffix(".webp"), folders.index(folder)))
+        return items
+
+    def foldered(name: str) -> list[tuple[Path, int]]:
+        offset = len(folders)
+        return [(p, offset + i) for i, wnid in enumerate(IMAGENETTE) for p in sorted((nette / name / wnid).iterdir())]
+
+    train = read(listed("train.txt") + foldered("train"))
+    return names, train, {"caltech101": read(listed("test.txt")), "imagenette": read(foldered("val"))}
+
+
+def batches(split: Split, batch: int, size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented batches in [0, 1]: one crop size and aspect per batch (so it is one resize), own place and flip each."""
+    order = list(range(len(split.pictures)))
+    rng.shuffle(order)
+    for start in range(0, len(order) - batch + 1, batch):
+        indices = order[start : start + batch]
+        area, ratio = rng.uniform(0.35, 1.0), math.exp(rng.uniform(-0.25, 0.25))
+        height = min(SIZE, round(SIZE * math.sqrt(area / ratio)))
+        width = min(SIZE, round(SIZE * math.sqrt(area * ratio)))
+        crops = []
+        for i in indices:
+            picture = split.pictures[i]
+            y, x = rng.randint(0, picture.shape[0] - height), rng.randint(0, picture.shape[1] - width)
+            crop = picture[y : y + height, x : x + width]
+            crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+        images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        yield color_jitter(images), split.labels[indices]
+
+
+def color_jitter(images: Tensor) -> Tensor:
+    """Brightness, contrast and saturation per picture, and a little noise: smoother first layers, cleaner gradients."""
+    n = len(images)
+    brightness, contrast, saturation = (1 + 0.6 * (torch.rand(3, n, 1, 1, 1) - 0.5)).unbind(0)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = ((images - mean) * contrast + mean) * brightness
+    grey = images.mean(1, keepdim=True)
+    images = (images - grey) * saturation + grey
+    return (images + 0.04 * torch.rand(n, 1, 1, 1) * torch.randn_like(images)).clamp_(0, 1)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split, normalize: nn.Module, batch: int = 250) -> float:
+    """Top-1 over all classes on the centre crop at 96 px."""
+    network.eval()
+    hits = 0
+    for start in range(0, len(split.pictures), batch):
+        crops = []
+        for picture in split.pictures[start : start + batch]:
+            y, x = (picture.shape[0] - SIZE) // 2, (picture.shape[1] - SIZE) // 2
+            crops.append(picture[y : y + SIZE, x : x + SIZE])
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+        images = normalize(images).contiguous(memory_format=torch.channels_last)
+        hits += (network(images).argmax(1) == split.labels[start : start + batch]).sum().item()
+    return hits / len(split.pictures)
+
+
+def adversarial(network: nn.Module, normalize: nn.Module, images: Tensor, labels: Tensor, eps: float, bf16: bool) -> Tensor:
+    """One L2 gradient step of length up to eps: a mildly robust network has gradients, and so pictures, that people can read
+    (Engstrom et al. 2019, "Adversarial robustness as a prior for learned representations")."""
+    network.eval()
+    images = images.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = network(normalize(images))
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits.float(), labels), images)
+    network.train()
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return (images.detach() + eps * torch.rand(len(images), 1, 1, 1).sqrt() * gradient / norm).clamp_(0, 1)
+
+
+class Normalize(nn.Module):
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.mean, self.std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+def resolution(epoch: float, epochs: int) -> int:
+    """Small pictures first: most of the learning at under half of the cost."""
+    return 64 if epoch < 0.68 * epochs else 80 if epoch < 0.84 * epochs else 96
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    names, data, held_out = load(args.data)
+    pixels = torch.from_numpy(np.stack([p[:SIZE, :SIZE] for p in data.pictures[::5]])).float().div_(255).view(-1, 3)
+    mean, std = pixels.mean(0), pixels.std(0)
+    normalize = Normalize(mean, std)
+    network = minivgg(len(names), batchnorm=True).to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    average = copy.deepcopy(network)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    steps = len(data.pictures) // args.batch
+    log: list[dict[str, float]] = []
+    began = time.perf_counter()
+    for epoch in range(args.epochs):
+        network.train()
+        size = resolution(epoch, args.epochs)
+        robust = epoch >= args.epochs - args.adversarial_epochs
+        losses = []
+        for step, (images, labels) in enumerate(batches(data, args.batch, size, rng)):
+            progress = (epoch + step / steps) / args.epochs
+            warm = min(1.0, progress * args.epochs / 1.5)
+            for group in optimizer.param_groups:
+                group["lr"] = args.lr * warm * 0.5 * (1 + math.cos(math.pi * progress)) + 1e-5
+            images = images.contiguous(memory_format=torch.channels_last)
+            if robust:
+                images = adversarial(network, normalize, images, labels, args.epsilon, args.bf16)
+            targets = F.one_hot(labels, len(names)).float()
+            if not robust and rng.random() < 0.5:  # mixup (Zhang et al. 2018) on every second batch
+                share, other = rng.betavariate(0.2, 0.2), torch.randperm(len(labels))
+                images = share * images + (1 - share) * images[other]
+                targets = share * targets + (1 - share) * targets[other]
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+                logits = network(normalize(images))
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            decay = min(0.998, (1 + epoch * steps + step) / (10 + epoch * steps + step))
+            with torch.no_grad():
+                for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                    a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
+            if step % 20 == 0:
+                print(f"{epoch} {step}/{steps} {time.perf_counter() - began:.0f} s loss {np.mean(losses[-20:]):.3f}", flush=True)
+        late = epoch % 4 == 3 or epoch >= args.epochs - 8
+        scores = {name: accuracy(average, split, normalize) for name, split in held_out.items()} if late else {}
+        log.append({"epoch": epoch + 1, "size": size, "loss": float(np.mean(losses)), **scores})
+        print(json.dumps(log[-1]), f"{time.perf_counter() - began:.0f} s", flush=True)
+        export(average, names, mean, std, log, args)
+
+
+def export(network: nn.Module, names: list[str], mean: Tensor, std: Tensor, log: list, args: argparse.Namespace) -> None:
+    """Folded, half precision, with all a reader needs in the file's metadata."""
+    folded = fold_batchnorm(copy.deepcopy(network).eval(), torch.zeros(1, 3, SIZE, SIZE))
+    state = {key: value.half().contiguous() for key, value in folded.state_dict().items()}
+    recipe = {key: str(value) for key, value in vars(args).items() if key not in ("data", "out")}
+    metadata = {
+        "architecture": "minivgg",
+        "classes": json.dumps(names),
+        "mean": json.dumps([round(v, 4) for v in mean.tolist()]),
+        "std": json.dumps([round(v, 4) for v in std.tolist()]),
+        "size": str(SIZE),
+        "recipe": json.dumps(recipe),
+        "log": json.dumps(log),
+    }
+    save_file(state, args.out, metadata)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("minivgg.safetensors"))
+    parser.add_argument("--epochs", type=int, default=32)
+    parser.add_argument("--adversarial-epochs", type=int, default=6)
+    parser.add_argument("--epsilon", type=float, default=0.5, help="L2 length of the adversarial step, pixels in [0, 1]")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--bf16", action="store_true", help="autocast the forward pass to bfloat16 where the CPU is fast at it")
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The engine: plain PyTorch. Knows nothing of command lines, YAML or disks."""

@@ -1,0 +1,23 @@
+"""What the engine raises for a user's mistake. The message is one clear line that names the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in what was asked for (exit 2): unknown layer, class out of range, missing file."""
+
+
+class RunError(RuntimeError):
+    """The run itself failed (exit 1): disk full, out of memory, an evaluator that died."""
+
+
+def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
+    """` Did you mean 'a' or 'b'?` for names close to `word`, else an empty string."""
+    known = list(known)
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), list(lowered), count, 0.6)
+    close += [low for low in lowered if word.lower() in low and low not in close][: count - len(close)]
+    return f" Did you mean {' or '.join(repr(lowered[c]) for c in close)}?" if close else ""
