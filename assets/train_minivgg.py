@@ -211,7 +211,9 @@ def train(args: argparse.Namespace) -> None:
                 for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
                     a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
             if step % 20 == 0:
-                print(f"{epoch} {step}/{steps} {time.perf_counter() - began:.0f} s loss {np.mean(losses[-20:]):.3f}", flush=True)
+                print(
+                    f"{epoch} {step}/{steps} {time.perf_counter() - began:.0f} s loss {np.mean(losses[-20:]):.3f}", flush=True
+                )
         late = epoch % 4 == 3 or epoch >= args.epochs - 8
         scores = {name: accuracy(average, split, normalize) for name, split in held_out.items()} if late else {}
         log.append({"epoch": epoch + 1, "size": size, "loss": float(np.mean(losses)), **scores})

@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.layers import OutOfPlace, hooked, tensor_of
 from cnnvis_cli.engine.network import Network
 
-IMAGES = "images"  # the key under which the pictures themselves stand among the activations
+# Keys among the activations that name no layer: the pictures themselves, and the place of each in the whole batch (B,).
+IMAGES = "<images>"
+INDEX = "<index>"
 
 
 class _Reached(Exception):
     """Ends a forward pass whose remaining layers nobody asked for."""
 
 
-def activations(network: Network, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+def activations(network: Network, images: Tensor, layers: Iterable[str], *, index: Tensor | None = None) -> dict[str, Tensor]:
     """Outputs of the named layers for images (B, 3, H, W), sRGB in [0, 1]; the pictures themselves under `IMAGES`.
+
+    `index` (B,) says which pictures of a larger batch these are (default: all), and stands under `INDEX`.
 
     Keys are the names as asked for (an alias stays an alias). Values are float32 and differentiable with respect to
     `images`. A layer that is called several times gives its last output. Raises UserError for an unknown layer.
     """
     wanted = {name: network.layer(name) for name in layers}
     found: dict[str, Tensor] = {}
+    given = {IMAGES: images, INDEX: torch.arange(len(images)) if index is None else index}
     if not wanted:
-        return {IMAGES: images}
+        return given
     missing = {layer.name: layer.calls for layer in wanted.values()}
     children = dict(network.module.named_modules())
     names = {children[name]: name for name in missing}
@@ -43,4 +49,4 @@ def activations(network: Network, images: Tensor, layers: Iterable[str]) -> dict
             network.module(network.normalize(images))
         except _Reached:
             pass
-    return {IMAGES: images} | {name: found[layer.name].float() for name, layer in wanted.items()}
+    return given | {name: found[layer.name].float() for name, layer in wanted.items()}

@@ -59,7 +59,7 @@ def fold_batchnorm(module: nn.Module, example: Tensor) -> nn.Module:
         elif isinstance(child, nn.BatchNorm2d) and id(inputs[0]) in convolutions:
             pairs[child] = convolutions[id(inputs[0])], id(inputs[0])
 
-    watched = {child: hook for child in names if isinstance(child, nn.Conv2d | nn.BatchNorm2d)}
+    watched: dict[nn.Module, Any] = {child: hook for child in names if isinstance(child, nn.Conv2d | nn.BatchNorm2d)}
     if not any(isinstance(child, nn.BatchNorm2d) for child in watched):
         return module
     uses = _Uses()

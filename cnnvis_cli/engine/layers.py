@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Layer:
 
 
 class OutOfPlace(TorchFunctionMode):
-    """Runs functional in-place activations (`F.relu(x, inplace=True)`) out of place, so that what a hook saw stays as it was."""
+    """Runs functional in-place activations (`F.relu(x, inplace=True)`) out of place, so that what hooks saw stays."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -46,7 +46,7 @@ class OutOfPlace(TorchFunctionMode):
 
 
 @contextmanager
-def hooked(hooks: dict[nn.Module, Any]) -> Iterator[None]:
+def hooked(hooks: Mapping[nn.Module, Any]) -> Iterator[None]:
     """Forward hooks on these modules for the length of the block, removed also on exceptions."""
     with ExitStack() as stack:
         for module, hook in hooks.items():

@@ -75,11 +75,11 @@ class Network:
         module = copy.deepcopy(module).eval().requires_grad_(False)
         for child in module.modules():
             if getattr(child, "inplace", False):
-                child.inplace = False
+                child.inplace = False  # type: ignore[assignment]
         preprocessing = preprocessing or Preprocessing()
         module = fold_batchnorm(module, cls._example(preprocessing))
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        module = module.to(device=device, memory_format=memory_format)
+        module = module.to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
         return cls(name, module, preprocessing, tuple(classes), torch.device(device), bf16, vgg_aliases(module))
 
     @staticmethod

@@ -1,0 +1,162 @@
+"""Parameterizations: how the picture that is optimized is written down.
+
+Each gives pictures (B, 3, H, W), sRGB in [0, 1], from tensors that the loop changes. The choice changes no maximum, only which
+of them is found: the gradient in the Fourier basis favours what natural pictures have (Olah et al. 2017, "Preconditioning").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# A square root of the covariance of ImageNet's colours (as lucid has it), scaled so that its largest column has norm 1.
+_COLOR_SQRT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+COLOR_CORRELATION = _COLOR_SQRT / _COLOR_SQRT.norm(dim=0).max()
+
+
+class Image(Protocol):
+    """What the loop needs of a parameterization."""
+
+    def parameters(self) -> list[Tensor]:
+        """Leaf tensors that require gradients."""
+
+    def __call__(self) -> Tensor:
+        """The pictures (B, 3, H, W), differentiable in the parameters."""
+
+    def project(self) -> None:
+        """Bring the parameters back to where pictures are allowed, in place."""
+
+
+def noise(count: int, height: int, width: int, *, seed: int, std: float = 1.0) -> Tensor:
+    """Gaussian noise (count, 3, height, width). Picture i depends on seed + i alone, so a sheet's tile is the single render."""
+    parts = [torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
+    return std * torch.stack(parts)
+
+
+class Pixels:
+    """The pixels themselves, clamped to [0, 1] after every step."""
+
+    def __init__(self, start: Tensor) -> None:
+        self._pixels = start.detach().clone().contiguous().requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self._pixels]
+
+    def __call__(self) -> Tensor:
+        return self._pixels
+
+    @torch.no_grad()
+    def project(self) -> None:
+        self._pixels.clamp_(0, 1)
+
+    @torch.no_grad()
+    def assign(self, pictures: Tensor) -> None:
+        """Overwrite the pixels: what blurring and clipping of pixels do between steps."""
+        self._pixels.copy_(pictures)
+
+
+class Fourier:
+    """Fourier coefficients of decorrelated colours, scaled to equal energy at each frequency, through a sigmoid.
+
+    Olah et al. 2017; the scale is 1 / max(f, 1 / max(H, W))^decay. With `correlated=False` the colours are plain RGB.
+    """
+
+    def __init__(
+        self, spectrum: Tensor, height: int, width: int, *, decay: float = 1.0, correlated: bool = True, gain: float = 4.0
+    ) -> None:
+        self._size = (height, width)
+        device = spectrum.device
+        self._scale = self.scale(height, width, decay).to(device) * gain
+        self._colors = (COLOR_CORRELATION if correlated else torch.eye(3)).to(device)
+        self._spectrum = spectrum.detach().clone().requires_grad_()
+
+    @staticmethod
+    def scale(height: int, width: int, decay: float = 1.0) -> Tensor:
+        """(H, W // 2 + 1) weight of each coefficient of the orthonormal transform."""
+        fy = torch.fft.fftfreq(height)[:, None]
+        fx = torch.fft.rfftfreq(width)[None, :]
+        frequency = (fy.square() + fx.square()).sqrt().clamp_min(1.0 / max(height, width))
+        return frequency.pow(-decay)
+
+    @classmethod
+    def from_noise(
+        cls,
+        count: int,
+        height: int,
+        width: int,
+        *,
+        seed: int,
+        std: float = 0.01,
+        device: torch.device | str = "cpu",
+        decay: float = 1.0,
+        correlated: bool = True,
+    ) -> Fourier:
+        """Random coefficients of standard deviation `std`: almost grey."""
+        parts = []
+        for i in range(count):
+            generator = torch.Generator().manual_seed(seed + i)
+            parts.append(torch.randn(3, height, width // 2 + 1, 2, generator=generator))
+        return cls((std * torch.stack(parts)).to(device), height, width, decay=decay, correlated=correlated)
+
+    @classmethod
+    def from_pictures(cls, start: Tensor, *, decay: float = 1.0, correlated: bool = True) -> Fourier:
+        """The coefficients of given pictures (B, 3, H, W), so that the first picture is the start (up to clipping at 0.01)."""
+        height, width = start.shape[-2:]
+        empty = torch.zeros(len(start), 3, height, width // 2 + 1, 2, device=start.device)
+        image = cls(empty, height, width, decay=decay, correlated=correlated)
+        colors = torch.einsum("dc,bchw->bdhw", torch.linalg.inv(image._colors), torch.logit(start.clamp(0.01, 0.99)))
+        spectrum = torch.fft.rfft2(colors, norm="ortho") / image._scale
+        with torch.no_grad():
+            image._spectrum.copy_(torch.view_as_real(spectrum))
+        return image
+
+    def parameters(self) -> list[Tensor]:
+        return [self._spectrum]
+
+    def __call__(self) -> Tensor:
+        spectrum = torch.view_as_complex(self._spectrum) * self._scale
+        colors = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
+        return torch.einsum("dc,bchw->bdhw", self._colors, colors).sigmoid()
+
+    def project(self) -> None:
+        """Every set of coefficients is a picture."""
+
+
+class Perturbed:
+    """A given picture plus a perturbation of bounded norm, kept within [0, 1].
+
+    `norm`: "linf" (largest change of a value) or "l2" (Euclidean length over the whole picture), both for values in [0, 1].
+    """
+
+    def __init__(self, base: Tensor, epsilon: float | Tensor, norm: str = "linf", start: Tensor | None = None) -> None:
+        self._base = base.detach()
+        self._epsilon = torch.as_tensor(epsilon, dtype=base.dtype, device=base.device).view(-1, 1, 1, 1)
+        self._norm = norm
+        self._pixels = (base if start is None else start).detach().clone().contiguous().requires_grad_()
+        self.project()
+
+    def parameters(self) -> list[Tensor]:
+        return [self._pixels]
+
+    def __call__(self) -> Tensor:
+        return self._pixels
+
+    @torch.no_grad()
+    def project(self) -> None:
+        change = self._pixels - self._base
+        if self._norm == "linf":
+            change = torch.maximum(torch.minimum(change, self._epsilon), -self._epsilon)
+        else:
+            lengths = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
+            change = change * (self._epsilon / lengths).clamp_max(1)
+        self._pixels.copy_((self._base + change).clamp(0, 1))
+
+
+def load_parameters(image: Image, values: Sequence[Tensor]) -> None:
+    """Overwrite an image's parameters, as when a run is resumed."""
+    with torch.no_grad():
+        for parameter, value in zip(image.parameters(), values, strict=True):
+            parameter.copy_(value)
