@@ -1,10 +1,21 @@
-"""What all tests share: small networks and pictures, one thread, offline."""
+"""What all tests share: small pictures, the bundled networks, and a way to run commands as a user would."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
+
+from cnnvis_cli.app import app
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.networks.load import Source, load_network
 
 
 @pytest.fixture
@@ -16,3 +27,48 @@ def generator() -> torch.Generator:
 def images(generator: torch.Generator) -> Tensor:
     """(2, 3, 64, 64) random pictures."""
     return torch.rand(2, 3, 64, 64, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def minivgg() -> Network:
+    return load_network(Source("minivgg"), torch.device("cpu"))[0]
+
+
+@pytest.fixture(scope="session")
+def lenet() -> Network:
+    return load_network(Source("lenet"), torch.device("cpu"))[0]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def files(self) -> list[Path]:
+        """The paths that were printed."""
+        return [Path(line) for line in self.out.splitlines()]
+
+    @property
+    def sidecar(self) -> dict[str, Any]:
+        """The JSON beside the first result."""
+        folder = self.files[0].parent
+        sidecars = [path for path in folder.glob("*.json") if self.files[0].name in json.loads(path.read_text())["files"]]
+        return json.loads(sidecars[0].read_text())
+
+
+@pytest.fixture
+def cnnvis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run `cnnvis ARGUMENTS` in-process, in an empty folder. Fails the test on a traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Ran:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run

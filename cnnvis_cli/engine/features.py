@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -44,9 +45,6 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
         if not any(count > 0 for count in missing.values()):
             raise _Reached
 
-    with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.precision():
-        try:
-            network.module(network.normalize(images))
-        except _Reached:
-            pass
+    with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.precision(), suppress(_Reached):
+        network.module(network.normalize(images))
     return given | {name: found[layer.name].float() for name, layer in wanted.items()}

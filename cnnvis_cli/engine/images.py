@@ -30,10 +30,10 @@ class Image(Protocol):
         """Bring the parameters back to where pictures are allowed, in place."""
 
 
-def noise(count: int, height: int, width: int, *, seed: int, std: float = 1.0) -> Tensor:
-    """Gaussian noise (count, 3, height, width). Picture i depends on seed + i alone, so a sheet's tile is the single render."""
-    parts = [torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
-    return std * torch.stack(parts)
+def noise(seeds: Sequence[int], *shape: int) -> Tensor:
+    """Standard Gaussian noise (len(seeds), *shape). Each picture depends on its own seed alone, so a tile of a sheet is the
+    same as the single render."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 class Pixels:
@@ -84,22 +84,18 @@ class Fourier:
     @classmethod
     def from_noise(
         cls,
-        count: int,
+        seeds: Sequence[int],
         height: int,
         width: int,
         *,
-        seed: int,
         std: float = 0.01,
         device: torch.device | str = "cpu",
         decay: float = 1.0,
         correlated: bool = True,
     ) -> Fourier:
-        """Random coefficients of standard deviation `std`: almost grey."""
-        parts = []
-        for i in range(count):
-            generator = torch.Generator().manual_seed(seed + i)
-            parts.append(torch.randn(3, height, width // 2 + 1, 2, generator=generator))
-        return cls((std * torch.stack(parts)).to(device), height, width, decay=decay, correlated=correlated)
+        """One picture per seed, of random coefficients of standard deviation `std`: almost grey."""
+        spectrum = std * noise(seeds, 3, height, width // 2 + 1, 2)
+        return cls(spectrum.to(device), height, width, decay=decay, correlated=correlated)
 
     @classmethod
     def from_pictures(cls, start: Tensor, *, decay: float = 1.0, correlated: bool = True) -> Fourier:

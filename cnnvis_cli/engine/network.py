@@ -79,7 +79,7 @@ class Network:
         preprocessing = preprocessing or Preprocessing()
         module = fold_batchnorm(module, cls._example(preprocessing))
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        module = module.to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
+        module = module.to(device).to(memory_format=memory_format)
         return cls(name, module, preprocessing, tuple(classes), torch.device(device), bf16, vgg_aliases(module))
 
     @staticmethod
@@ -124,6 +124,17 @@ class Network:
     def size(self) -> int:
         """Side of the pictures it was trained on, in pixels."""
         return self.preprocessing.size
+
+    @cached_property
+    def fixed_size(self) -> bool:
+        """Whether it takes pictures of its own size only (a linear layer right on the maps)."""
+        side = self.size + 32
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, 3, side, side, device=self.device))
+        except RuntimeError:
+            return True
+        return False
 
     @property
     def mean_color(self) -> Tensor:

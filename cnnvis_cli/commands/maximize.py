@@ -1,0 +1,231 @@
+"""`cnnvis maximize`: the picture that an objective likes best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnvis_cli import figures, outputs
+from cnnvis_cli.config.maximize import MaximizeConfig
+from cnnvis_cli.engine import objectives, regularizers
+from cnnvis_cli.engine.expressions import parse_objectives
+from cnnvis_cli.engine.facets import facet_means
+from cnnvis_cli.engine.images import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.objectives import Objective
+from cnnvis_cli.engine.synthesize import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.transforms import affine
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import SAMPLES, find_pictures, sample, to_square
+
+GREY = regularizers.GREY
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One picture of the sheet: what is asked of it, and where it starts."""
+
+    objective: Objective
+    seed: int
+    start: Tensor | None
+    caption: str
+
+
+def run(config: MaximizeConfig, job: Job) -> None:
+    network = job.network()
+    wanted = _objectives(config, network)
+    size = config.size or (network.size if network.fixed_size else max(128, network.size))
+    units = _units(config, job, network, wanted, size)
+    # Different pictures of one objective are compared with each other, so they share a batch of their own.
+    per_batch = config.diversity if config.diversity > 1 else config.batch
+    outcomes, starts = [], []
+    for first in range(0, len(units), per_batch):
+        batch = units[first : first + per_batch]
+        loop = _loop(config, network, batch, size)
+        starts.append(_judged(network, batch, loop.image().detach(), size))
+        outcomes.append(job.synthesize(loop, f"{first + len(batch)}/{len(units)}", on_step=_frame_taker(config, job)))
+    _save(config, job, network, units, outcomes, torch.cat(starts))
+    if config.frames:
+        job.save_gif([outputs.to_image(frame / 255) for frame in job.memory.get("frames", [])])
+
+
+def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
+    found = parse_objectives(config.objective, network, _read_vector)
+    if config.interpolate:
+        if len(found) != 2:
+            raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
+        shares = np.linspace(0, 1, config.interpolate + 2).tolist()
+        found = [found[0] * (1 - share) + found[1] * share for share in shares]
+    return found if config.maximize else [-objective for objective in found]
+
+
+def _read_vector(text: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(Path(text), allow_pickle=False)).float()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the direction '{text}': {error}. Give a .npy file, or numbers with commas.") from None
+
+
+def _units(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Unit]:
+    if config.start == "facets":
+        side = network.size
+        examples = torch.cat([to_square(job.read(source), side) for source in find_pictures(config.pictures)])
+        if len(examples) < config.facets:
+            raise UserError(f"{config.facets} facets need at least as many pictures; {config.pictures} has {len(examples)}.")
+        return [
+            Unit(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
+            for objective in wanted
+            for number, mean in enumerate(facet_means(network, objective, examples, config.facets, seed=config.seed))
+        ]
+    start = _start(config, job, size)
+    return [
+        Unit(objective, config.seed + number, start, objective.label + (f" ({number})" if config.diversity > 1 else ""))
+        for objective in wanted
+        for number in range(config.diversity)
+    ]
+
+
+def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
+    """(1, 3, size, size), or None for noise."""
+    if config.start == "noise":
+        return None
+    if config.start in ("grey", "zero"):
+        return torch.full((1, 3, size, size), GREY if config.start == "grey" else 0.0, device=job.session.device)
+    return to_square(job.read_one(config.start), size)
+
+
+def _image(config: MaximizeConfig, batch: Sequence[Unit], size: int, device: torch.device) -> Image:
+    seeds = [unit.seed for unit in batch]
+    if batch[0].start is None and config.parameterization == "fourier":
+        return Fourier.from_noise(seeds, size, size, std=config.noise, device=device)
+    wiggle = config.noise * noise(seeds, 3, size, size).to(device)
+    grey = torch.full_like(wiggle[:1], GREY)
+    start = torch.cat([grey if unit.start is None else unit.start for unit in batch])
+    if config.diversity > 1 or batch[0].start is None:
+        start = (start + wiggle).clamp(0, 1)
+    return Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
+
+
+def _regularized(config: MaximizeConfig, objective: Objective) -> Objective:
+    for weight, prior in (
+        (config.l2, objectives.norm(2.0)),
+        (config.lp, objectives.norm(config.p)),
+        (config.tv, objectives.total_variation(config.tv_beta)),
+    ):
+        if weight:
+            objective = objective - weight * prior
+    return objective
+
+
+def _together(batch: Sequence[Unit]) -> Objective:
+    """One objective for the batch, each picture with its own."""
+    same = all(unit.objective is batch[0].objective for unit in batch)
+    return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
+
+
+def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size: int) -> Loop:
+    objective = _regularized(config, _together(batch))
+    if config.diversity > 1:
+        layer = config.diversity_layer or next(iter(batch[0].objective.layers))
+        if not network.layer(layer).spatial and not config.diversity_layer:
+            layer = [name for name, known in network.layers.items() if known.spatial][-1]
+        objective = objective + config.diversity_weight * objectives.diversity(layer)
+    generator = torch.Generator().manual_seed(config.seed)
+    moves = config.jitter or config.rotate or config.zoom
+    transform = affine(shift=config.jitter, degrees=config.rotate, zoom=config.zoom) if moves else None
+    after = []
+    if config.blur_every:
+        after.append(regularizers.blur_every(config.blur_every, config.blur_sigma))
+    if config.clip_pixels:
+        after.append(regularizers.clip_small(config.clip_pixels, by_contribution=False))
+    if config.clip_gradients:
+        after.append(regularizers.clip_small(config.clip_gradients, by_contribution=True))
+    return Loop(
+        image=_image(config, batch, size, network.device),
+        evaluate=evaluator(network, objective, transform=transform, generator=generator),
+        steps=config.steps,
+        update=config.update,
+        rate=config.rate,
+        generator=generator,
+        gradient=regularizers.center_bias(size, size, config.center_bias) if config.center_bias else None,
+        after_step=after,
+        target=config.target,
+        patience=config.patience,
+    )
+
+
+def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
+    """Keeps every `every`-th picture of the first batch for the GIF."""
+
+    def take(step: int, values: Tensor, seen: Tensor) -> None:
+        if (step - 1) % config.every == 0:
+            row = (torch.cat(list(seen), dim=2) * 255).round().byte().cpu()
+            job.memory.setdefault("frames", []).append(row)
+
+    return take if config.frames else None
+
+
+def _judged(network: Network, batch: Sequence[Unit], pictures: Tensor, size: int) -> Tensor:
+    """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
+    try:
+        return judge(network, _together(batch), pictures).cpu()
+    except RuntimeError as error:
+        if "size" not in str(error) and "shape" not in str(error):
+            raise
+        raise UserError(
+            f"{network.name} cannot take pictures of {size} px for this objective. Try size={network.size}."
+        ) from None
+
+
+def _save(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Unit], outcomes: Sequence[Outcome], starts: Tensor
+) -> None:
+    pictures = torch.cat([outcome.pictures for outcome in outcomes])
+    if len(units) == 1:
+        saved = [job.save_picture(pictures[0])]
+    else:
+        page = figures.sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
+        reloaded = job.save_image(page.image)
+        saved = [page.tile(reloaded, number) for number in range(len(units))]
+    rows = []
+    for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
+        value = judge(network, unit.objective, picture).item()
+        rows.append({"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, picture)})
+    job.scores.update(
+        rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
+    )
+    job.scores["best_sample"] = _best_sample(network, units[0].objective)
+    job.record(trace=[outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means)
+    job.record(stopped=[outcome.stopped for outcome in outcomes], steps=[outcome.steps for outcome in outcomes])
+    job.scores["stopped"] = ", ".join(dict.fromkeys(outcome.stopped for outcome in outcomes))
+
+
+def _class_score(network: Network, unit: Unit, picture: Tensor) -> dict[str, float]:
+    """Probability and rank (1: the most likely) where the objective is a single class."""
+    kind, _, name = unit.objective.label.partition(":")
+    if kind not in ("class", "prob") or name not in network.classes:
+        return {}
+    with torch.no_grad():
+        probabilities = network(picture).softmax(1)[0]
+    index = network.class_index(name)
+    return {
+        "probability": probabilities[index].item(),
+        "rank": int((probabilities > probabilities[index]).sum()) + 1,
+    }
+
+
+def _best_sample(network: Network, objective: Objective) -> dict[str, Any]:
+    """The sample picture that the objective likes best: what a natural picture reaches."""
+    from cnnvis_cli.pictures import read
+
+    examples = torch.cat([to_square(read(sample(name)), network.size) for name in SAMPLES]).to(network.device)
+    values = judge(network, objective, examples)
+    best = int(values.argmax())
+    return {"name": f"sample:{list(SAMPLES)[best]}", "value": values[best].item()}

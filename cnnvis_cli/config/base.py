@@ -1,0 +1,62 @@
+"""What all commands' configs share. Fields carry their documentation: `--help` and the README are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _comma_separated(value: Any) -> Any:
+    """`a,b` on the command line is the list [a, b]; a single value is a list of one."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _as_text(value: Any) -> Any:
+    """A number where a word is meant (`target=3`, `name=7`) is that word."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+TextList = Annotated[tuple[Text, ...], BeforeValidator(_comma_separated)]
+NumberList = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
+
+
+class CommandConfig(BaseModel):
+    """Base of every command's config: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    # Named sets of values that stand between the defaults and what the user gives; a command that has some has a `preset` key.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    name: Text = Field("", description="file name of the result, without suffix; made from the settings if empty")
+    seed: int = Field(0, ge=0, description="every random choice follows from it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        if not cls.presets or not isinstance(values, dict):
+            return values
+        chosen = values.get("preset", cls.model_fields["preset"].default)
+        return {**cls.presets.get(str(chosen), {}), **values}
+
+    def slug(self) -> str:
+        """A readable file name for the result when `name` is empty."""
+        return "result"
+
+
+class NetworkConfig(CommandConfig):
+    """A command that looks at one network."""
+
+    model: Text = Field("minivgg", description="minivgg, lenet, a torchvision name, or package.module:factory (--trust-code)")
+    weights: Text = Field(
+        "", description="a file of weights (.pth .pt .safetensors), 'random', or empty for the pretrained ones"
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="how activations lie in memory; auto takes what was measured to be faster"
+    )

@@ -1,0 +1,102 @@
+"""Settings of `cnnvis maximize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cnnvis_cli.config.base import NetworkConfig, Text
+
+Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016"]
+
+
+class MaximizeConfig(NetworkConfig):
+    """argmax over x of objective(x) - regularizers(x)  (background texts 1 to 5)."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # Erhan, Bengio, Courville, Vincent 2009: plain gradient ascent from noise; there with a norm constraint.
+        "erhan2009": {
+            "parameterization": "pixels", "start": "noise", "update": "normalized", "rate": 0.004, "jitter": 0.0, "rotate": 0.0,
+            "zoom": 0.0, "steps": 200,
+        },
+        # Simonyan, Vedaldi, Zisserman 2014, eq. 1: class score minus an L2 norm, from the mean (here grey) picture.
+        "simonyan2014": {
+            "parameterization": "pixels", "start": "grey", "update": "normalized", "rate": 0.004, "l2": 8.0, "jitter": 0.0,
+            "rotate": 0.0, "zoom": 0.0, "steps": 300,
+        },
+        # Yosinski et al. 2015: decay, blur every few steps, and clipping of pixels of small norm and small contribution.
+        "yosinski2015": {
+            "parameterization": "pixels", "start": "noise", "update": "normalized", "rate": 0.015, "l2": 1.0, "blur_every": 4,
+            "blur_sigma": 0.7, "clip_pixels": 0.05, "clip_gradients": 0.2, "jitter": 0.0, "rotate": 0.0, "zoom": 0.0,
+            "steps": 400,
+        },
+        # Olah, Mordvintsev, Schubert 2017: Fourier basis, decorrelated colour, random transforms. These are the defaults.
+        "olah2017": {},
+        # Nguyen, Yosinski, Clune 2016: starts from mean pictures of clusters, jitter, total variation, centre bias.
+        "nguyen2016": {
+            "start": "facets", "facets": 4, "center_bias": 0.5, "parameterization": "pixels", "update": "normalized",
+            "rate": 0.004, "tv": 40.0, "jitter": 4.0, "rotate": 0.0, "zoom": 0.0, "steps": 200,
+        },
+    }  # fmt: skip
+
+    objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
+    preset: Preset = Field("olah2017", description="defaults of a paper")
+    maximize: bool = Field(True, description="false looks for the minimum")
+    size: int | None = Field(None, ge=8, le=8192, description="side in pixels; 128 or the network's own, whichever is larger")
+    steps: int = Field(256, ge=1, description="updates at most")
+    update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
+        "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
+    )
+    rate: float = Field(0.03, gt=0, description="step size")
+    parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
+    start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
+    noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")
+    l2: float = Field(0.0, ge=0, description="weight of the mean squared distance from grey")
+    lp: float = Field(0.0, ge=0, description="weight of the mean p-th power of the distance from grey")
+    p: float = Field(6.0, ge=1, description="the p of lp")
+    tv: float = Field(0.0, ge=0, description="weight of the total variation")
+    tv_beta: float = Field(2.0, gt=0, description="its exponent")
+    blur_every: int = Field(0, ge=0, description="Gaussian blur every so many steps (pixels only; 0: never)")
+    blur_sigma: float = Field(0.5, gt=0, description="its standard deviation in pixels")
+    clip_pixels: float = Field(
+        0.0, ge=0, le=1, description="share of pixels of smallest norm set to grey each step (pixels only)"
+    )
+    clip_gradients: float = Field(
+        0.0, ge=0, le=1, description="share of pixels of smallest contribution set to grey (pixels only)"
+    )
+    center_bias: float = Field(0.0, ge=0, description="width of a Gaussian on the gradient, in half sides (0: none)")
+    jitter: float = Field(6.0, ge=0, description="random shift in pixels")
+    rotate: float = Field(8.0, ge=0, le=180, description="random rotation in degrees")
+    zoom: float = Field(0.12, ge=0, le=2, description="random scale, 0.1: a tenth up and down")
+    diversity: int = Field(1, ge=1, le=64, description="so many different pictures of each objective")
+    diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
+    diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")
+    interpolate: int = Field(0, ge=0, description="so many pictures on the way from a first objective to a second")
+    pictures: Text = Field("", description="folder or sample: what start=facets clusters")
+    facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
+    target: float | None = Field(None, description="stop when the objective reaches this")
+    patience: int | None = Field(None, ge=1, description="stop when it has not risen over so many steps")
+    frames: bool = Field(False, description="write the way as a GIF")
+    every: int = Field(8, ge=1, description="steps between two frames")
+    batch: int = Field(16, ge=1, description="pictures optimized at once")
+    columns: int | None = Field(None, ge=1, description="columns of a sheet")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _fitting(self) -> MaximizeConfig:
+        on_pixels = {k: getattr(self, k) for k in ("blur_every", "clip_pixels", "clip_gradients") if getattr(self, k)}
+        if on_pixels and self.parameterization != "pixels":
+            raise ValueError(f"{', '.join(on_pixels)} need parameterization=pixels")
+        if self.start == "facets" and not self.pictures:
+            raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
+        return self
+
+    def slug(self) -> str:
+        extra = "" if self.preset == "olah2017" else f"_{self.preset}"
+        return f"{self.model}_{'' if self.maximize else 'min-'}{self.objective}{extra}"

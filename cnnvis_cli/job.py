@@ -1,0 +1,297 @@
+"""One job: a command with its config, on its way to files. What every command's page is given to work with.
+
+A page reads pictures and networks through the job, runs its loops through it, saves through it and records its scores; the
+job names the files, measures on what was saved, keeps the state of an interrupted run and writes the sidecar last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cnnvis_cli import __version__, outputs, pictures
+from cnnvis_cli.config.base import CommandConfig, NetworkConfig
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.synthesize import Loop, Outcome, Stage, Watch, synthesize, synthesize_stages
+from cnnvis_cli.errors import Interrupted, UserError
+from cnnvis_cli.networks.load import Source, load_network
+from cnnvis_cli.progress import Interrupt, Task, track
+
+
+@dataclass
+class Session:
+    """What jobs of one process share: the device, the flags, the networks that are loaded already."""
+
+    device: torch.device
+    quiet: bool = False
+    overwrite: bool = False
+    offline: bool = False
+    trust_code: bool = False
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    _networks: dict[Source, tuple[Network, str]] = field(default_factory=dict)
+
+    def network(self, config: NetworkConfig) -> tuple[Network, str]:
+        """The network that the config asks for and the SHA-256 of its weights; loaded once."""
+        seed = config.seed if config.weights == "random" else 0
+        source = Source(
+            config.model, config.weights, config.precision, config.memory_format, self.offline, self.trust_code, seed
+        )
+        if source not in self._networks:
+            self._networks[source] = load_network(source, self.device)
+        return self._networks[source]
+
+
+def config_hash(command: str, config: CommandConfig) -> str:
+    """What makes two jobs the same: the command and every resolved setting."""
+    text = json.dumps({"command": command, **config.model_dump(mode="json")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def safe_name(text: str) -> str:
+    """A file name out of any text: letters, digits, '.', '-' and '_'; at most 100 characters."""
+    name = re.sub(r"[^\w.+-]+", "-", text.strip()).strip("-.") or "result"
+    return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class Job:
+    """One config on its way to files `NAME*.png ...` and the sidecar `NAME.json` in a folder."""
+
+    def __init__(self, command: str, config: CommandConfig, folder: Path, session: Session) -> None:
+        self.command, self.config, self.folder, self.session = command, config, folder, session
+        self.name = safe_name(config.name or config.slug())
+        self.hash = config_hash(command, config)
+        self.files: list[Path] = []
+        self.scores: dict[str, Any] = {}
+        self._record: dict[str, Any] = {}
+        self._inputs: dict[str, str] = {}
+        self._began = time.perf_counter()
+        self._resumed: dict[str, Any] = {}
+        # What a page gathers while its loops run (frames of a GIF); it comes back when an interrupted run goes on.
+        self.memory: dict[str, Any] = {}
+
+    # Files
+
+    def path(self, suffix: str, extension: str = ".png") -> Path:
+        """`NAME.png` for an empty suffix, else `NAME-SUFFIX.png`."""
+        return self.folder / f"{self.name}{'-' + safe_name(suffix) if suffix else ''}{extension}"
+
+    @property
+    def sidecar(self) -> Path:
+        return self.path("", ".json")
+
+    @property
+    def state_file(self) -> Path:
+        return self.path("", ".state")
+
+    def _add(self, path: Path) -> Path:
+        if path not in self.files:
+            self.files.append(path)
+        return path
+
+    def save_picture(self, picture: Tensor, suffix: str = "") -> Tensor:
+        """Save one picture (3, H, W) or (1, 3, H, W) in [0, 1] as PNG; returns it reloaded, 8 bit, as (1, 3, H, W)."""
+        return self.save_image(outputs.to_image(picture), suffix)
+
+    def save_image(self, image: Image.Image, suffix: str = "") -> Tensor:
+        """Save a sheet or figure as PNG with the settings in its text; returns it reloaded as (1, 3, H, W)."""
+        path = self.path(suffix)
+        settings = {"command": self.command, "config": self.config.model_dump(mode="json")}
+        outputs.write_png(path, image, {"Software": f"cnnvis {__version__}", "cnnvis": json.dumps(settings)})
+        self._add(path)
+        return pictures.read(pictures.Source(self.name, path)).to(self.session.device)
+
+    def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
+        outputs.write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)
+
+    def save_array(self, values: Tensor | np.ndarray, suffix: str) -> None:
+        outputs.write_array(self._add(self.path(suffix, ".npy")), values)
+
+    def save_csv(self, header: Sequence[str], rows: Sequence[Sequence[Any]], suffix: str) -> None:
+        outputs.write_csv(self._add(self.path(suffix, ".csv")), header, rows)
+
+    # Inputs
+
+    def network(self, config: NetworkConfig | None = None) -> Network:
+        """The network of this job's config (or of another, e.g. with another model)."""
+        chosen = config or self.config
+        assert isinstance(chosen, NetworkConfig)
+        network, digest = self.session.network(chosen)
+        self._record.setdefault("networks", {})[chosen.model] = {"weights": chosen.weights or "pretrained", "sha256": digest}
+        return network
+
+    def read(self, source: pictures.Source) -> Tensor:
+        """One picture (1, 3, H, W) in [0, 1] at its own size on the job's device; its hash goes into the sidecar."""
+        self._inputs[str(source.path if not source.path.is_relative_to(_SITE) else f"sample:{source.name}")] = source.digest()
+        return pictures.read(source).to(self.session.device)
+
+    def read_one(self, what: str) -> Tensor:
+        return self.read(pictures.find_picture(what))
+
+    # Running
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Task]:
+        """A progress bar of `total` units for work that is not the gradient loop. Raises Interrupted when asked to stop."""
+        with track(label, total, quiet=self.session.quiet) as bar:
+            yield bar
+
+    def check_interrupt(self) -> None:
+        """Raise Interrupted if Ctrl-C came: for work between loops, which is done again on resumption."""
+        if self.session.interrupt():
+            raise Interrupted("interrupted; nothing was saved.")
+
+    def synthesize(
+        self, loop: Loop, key: str = "loop", *, on_step: Callable[[int, Tensor, Tensor], None] | None = None
+    ) -> Outcome:
+        """Run the loop with a progress bar. Ctrl-C saves what there is and the state, and raises Interrupted; the same
+        command then goes on from there. A page with several loops gives each a `key`."""
+        return self._resumable(key, loop.steps, lambda state, watch: [synthesize(loop, state=state, watch=watch)], on_step)[-1]
+
+    def synthesize_stages(
+        self,
+        stages: Sequence[Stage],
+        steps: int,
+        key: str = "loop",
+        *,
+        on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> list[Outcome]:
+        """The same for loops that follow each other; `steps` is their sum, for the progress bar."""
+
+        def run(state: dict[str, Any] | None, watch: Watch) -> list[Outcome]:
+            return synthesize_stages(stages, state=state, watch=watch)
+
+        return self._resumable(key, steps, run, on_step)
+
+    def _resumable(
+        self,
+        key: str,
+        total: int,
+        run: Callable[[dict[str, Any] | None, Watch], list[Outcome]],
+        on_step: Callable[[int, Tensor, Tensor], None] | None,
+    ) -> list[Outcome]:
+        done = self._resumed.get("done", {})
+        if key in done:
+            return [Outcome(**outcome) for outcome in done[key]]
+        state = self._resumed.get("current", {}).pop(key, None)
+        taken = 0
+        with track(
+            f"{self.command} {self.name}" + (f" {key}" if key != "loop" else ""), total, quiet=self.session.quiet
+        ) as bar:
+
+            def step(number: int, values: Tensor, seen: Tensor) -> None:
+                nonlocal taken
+                taken += 1
+                bar.advance(max(number, taken), f"objective {values.mean().item():.4g}")
+                if on_step is not None:
+                    on_step(number, values, seen)
+
+            outcomes = run(state, Watch(step, self.session.interrupt))
+        last = outcomes[-1]
+        if last.stopped == "interrupted":
+            self._save_partial(key, last)
+            at = f"after {len(last.trace)} steps"
+            raise Interrupted(
+                f"interrupted {at}; {self.path('partial')} shows how far it came. The same command goes on from there."
+            )
+        self._resumed.setdefault("done", {})[key] = [vars(outcome) | {"state": {}} for outcome in outcomes]
+        return outcomes
+
+    def _save_partial(self, key: str, outcome: Outcome) -> None:
+        outputs.write_png(self.path("partial"), outputs.to_image(torch.cat(list(outcome.pictures), dim=2)))
+        state = {
+            "hash": self.hash,
+            "done": self._resumed.get("done", {}),
+            "current": {key: outcome.state},
+            "memory": self.memory,
+        }
+        outputs.write_state(self.state_file, state)
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Keep a command's own resumable state (evolve's archive); `saved_state` gives it back to the same config."""
+        outputs.write_state(self.state_file, {"hash": self.hash, "own": state})
+
+    @property
+    def saved_state(self) -> dict[str, Any] | None:
+        return self._resumed.get("own")
+
+    # Beginning and end
+
+    def begin(self) -> bool:
+        """Whether there is anything to do: False where the result of the same config is there already.
+
+        Raises UserError where a result of another config has the same name, unless `--overwrite`.
+        """
+        outputs.make_folder(self.folder)
+        if self.sidecar.exists() and not self.session.overwrite:
+            old = _read_sidecar(self.sidecar)
+            if old.get("config_hash") == self.hash:
+                self.files = [self.folder / file for file in old["files"]]
+                if all(path.exists() for path in self.files):
+                    return False
+                self.files = []
+            else:
+                differs = _difference(old.get("config", {}), self.config.model_dump(mode="json"))
+                raise UserError(
+                    f"{self.sidecar} is the result of another config ({differs}). Use --overwrite, name=... or --out DIR."
+                )
+        state = outputs.read_state(self.state_file) if self.state_file.exists() else None
+        if state is not None and state.get("hash") == self.hash and not self.session.overwrite:
+            self._resumed = state
+            self.memory = state.get("memory", {})
+        return True
+
+    def record(self, **values: Any) -> None:
+        """Further entries of the sidecar (trace, stopped, labels)."""
+        self._record.update(values)
+
+    def finish(self) -> None:
+        """Write the sidecar, last of all files, and clear what an interrupted run left."""
+        versions = {"cnnvis": __version__, "python": platform.python_version()}
+        versions |= {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+        values = {
+            "command": self.command,
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "config_hash": self.hash,
+            "seed": self.config.seed,
+            "scores": self.scores,
+            "files": [path.name for path in self.files],
+            "inputs": self._inputs,
+            "device": str(self.session.device),
+            "versions": versions,
+            **self._record,
+            "seconds": round(time.perf_counter() - self._began, 2),
+        }
+        outputs.write_json(self.sidecar, values)
+        for left in (self.state_file, self.path("partial")):
+            left.unlink(missing_ok=True)
+
+
+_SITE = Path(np.__file__).parent.parent
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    keys = [key for key in new if old.get(key) != new[key]]
+    return ", ".join(f"{key}: {old.get(key)!r}, now {new[key]!r}" for key in keys[:3]) or "an older version of cnnvis"

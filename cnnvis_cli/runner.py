@@ -1,0 +1,76 @@
+"""Running one job from its config to its files, and saying how it went."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.engine.devices import select_device
+from cnnvis_cli.errors import Interrupted, RunError
+from cnnvis_cli.job import Job, Session
+from cnnvis_cli.outputs import plain
+from cnnvis_cli.registry import page
+
+
+def make_session(
+    device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
+) -> Session:
+    """A session on a device. Raises UserError where the device is absent."""
+    return Session(select_device(device), quiet, overwrite, offline, trust_code)
+
+
+def run_job(command: str, config: CommandConfig, folder: Path, session: Session) -> tuple[Job, bool]:
+    """Run one job to its sidecar. The second value is False where the result was there already.
+
+    Raises UserError, RunError, or Interrupted once what there is has been saved.
+    """
+    job = Job(command, config, folder, session)
+    if not job.begin():
+        return job, False
+    with session.interrupt.listen(), out_of_memory_is_said():
+        try:
+            page(command).run(config, job)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; what was not finished is lost.") from None
+        job.finish()
+    return job, True
+
+
+@contextmanager
+def out_of_memory_is_said() -> Iterator[None]:
+    """Turn the ways in which memory runs out into one RunError that names the remedy."""
+    remedy = "Use a smaller size or batch, or --device cpu."
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise RunError(f"the device is out of memory. {remedy}") from None
+    except MemoryError:
+        raise RunError(f"out of memory. {remedy}") from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise RunError(f"out of memory. {remedy}") from None
+        raise
+
+
+def report(job: Job, fresh: bool, *, as_json: bool, quiet: bool) -> None:
+    """Result paths on stdout (or one JSON line), the scores on stderr."""
+    if as_json:
+        line = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "files": job.files, "fresh": fresh}
+        print(json.dumps(plain({**line, "scores": job.scores}), ensure_ascii=False), flush=True)
+    else:
+        for path in job.files:
+            print(path, flush=True)
+    if quiet:
+        return
+    if not fresh:
+        print(f"{job.sidecar} is the result of this very config; kept. (--overwrite makes it anew)", file=sys.stderr)
+    for key, value in job.scores.items():
+        if not isinstance(value, dict | list | tuple):
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            print(f"  {key.replace('_', ' ')}: {shown}", file=sys.stderr)
