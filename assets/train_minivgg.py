@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.folding import fold_batchnorm
@@ -162,6 +162,19 @@ def resolution(epoch: float, epochs: int) -> int:
     return 64 if epoch < 0.68 * epochs else 80 if epoch < 0.84 * epochs else 96
 
 
+def start(args: argparse.Namespace, classes: int) -> nn.Module:
+    """A fresh network with BatchNorm, or the folded one of `--start`, which is then finished without."""
+    if args.start:
+        network = minivgg(classes)
+        network.load_state_dict({key: value.float() for key, value in load_file(args.start).items()})
+        return network
+    network = minivgg(classes, batchnorm=True)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
+
+
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -169,10 +182,7 @@ def train(args: argparse.Namespace) -> None:
     pixels = torch.from_numpy(np.stack([p[:SIZE, :SIZE] for p in data.pictures[::5]])).float().div_(255).view(-1, 3)
     mean, std = pixels.mean(0), pixels.std(0)
     normalize = Normalize(mean, std)
-    network = minivgg(len(names), batchnorm=True).to(memory_format=torch.channels_last)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    network = start(args, len(names)).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
@@ -181,14 +191,14 @@ def train(args: argparse.Namespace) -> None:
     steps = len(data.pictures) // args.batch
     log: list[dict[str, float]] = []
     began = time.perf_counter()
-    for epoch in range(args.epochs):
+    for epoch in range(args.stop or args.epochs):
         network.train()
-        size = resolution(epoch, args.epochs)
+        size = args.size or resolution(epoch, args.epochs)
         robust = epoch >= args.epochs - args.adversarial_epochs
         losses = []
         for step, (images, labels) in enumerate(batches(data, args.batch, size, rng)):
             progress = (epoch + step / steps) / args.epochs
-            warm = min(1.0, progress * args.epochs / 1.5)
+            warm = min(1.0, progress * args.epochs / (0.2 if args.start else 1.5))
             for group in optimizer.param_groups:
                 group["lr"] = args.lr * warm * 0.5 * (1 + math.cos(math.pi * progress)) + 1e-5
             images = images.contiguous(memory_format=torch.channels_last)
@@ -204,6 +214,8 @@ def train(args: argparse.Namespace) -> None:
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if args.start:  # without BatchNorm a rare large gradient would undo much
+                nn.utils.clip_grad_norm_(network.parameters(), 2.0)
             optimizer.step()
             losses.append(loss.item())
             decay = min(0.998, (1 + epoch * steps + step) / (10 + epoch * steps + step))
@@ -242,6 +254,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("minivgg.safetensors"))
+    parser.add_argument("--start", type=Path, help="finish these weights, written by an earlier run, without BatchNorm")
+    parser.add_argument("--stop", type=int, help="end after so many epochs of the schedule")
+    parser.add_argument("--size", type=int, help="train at this size throughout")
     parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--adversarial-epochs", type=int, default=6)
     parser.add_argument("--epsilon", type=float, default=0.5, help="L2 length of the adversarial step, pixels in [0, 1]")

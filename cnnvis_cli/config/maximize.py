@@ -49,7 +49,7 @@ class MaximizeConfig(NetworkConfig):
     update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
         "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
     )
-    rate: float = Field(0.03, gt=0, description="step size")
+    rate: float = Field(0.05, gt=0, description="step size")
     parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
     start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
     noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")

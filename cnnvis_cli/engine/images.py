@@ -65,7 +65,7 @@ class Fourier:
     """
 
     def __init__(
-        self, spectrum: Tensor, height: int, width: int, *, decay: float = 1.0, correlated: bool = True, gain: float = 4.0
+        self, spectrum: Tensor, height: int, width: int, *, decay: float = 1.0, correlated: bool = True, gain: float = 0.25
     ) -> None:
         self._size = (height, width)
         device = spectrum.device

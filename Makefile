@@ -1,0 +1,49 @@
+# make demo: set up and look at what a neuron likes.  make test: set up and run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CNNVIS := $(BIN)/cnnvis
+# Threads that spin while they wait make two busy programs on one machine several times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help demo test lint format check bench gallery wheel clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## render what a channel of the bundled network likes to see
+	@$(CNNVIS) maximize
+	@echo "Look at runs/maximize/ - the picture's path stands above."
+
+test: $(VENV)/developed  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/developed  ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/developed  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: test lint  ## tests and lint
+
+bench: $(VENV)/developed  ## compare with the peers, interleaved in one process
+	$(BIN)/python -m tests.benchmarks
+
+wheel: $(VENV)/developed  ## build the wheel into dist/
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what was built (results in runs/ stay)
+	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
