@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import IMAGES, INDEX
 from cnnvis_cli.engine.network import Network
 
@@ -59,7 +60,11 @@ def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -
     def value(maps: Tensor) -> Tensor:
         if maps.ndim == 2:
             return maps[:, index]
-        return maps[:, index, maps.shape[2] // 2 if y is None else y, maps.shape[3] // 2 if x is None else x]
+        height, width = maps.shape[2:]
+        row, column = height // 2 if y is None else y, width // 2 if x is None else x
+        if row >= height or column >= width:
+            raise UserError(f"neuron {row}:{column} is out of range: {layer} has {height} x {width} positions on this picture.")
+        return maps[:, index, row, column]
 
     place = "" if y is None else f":{y}:{x}"
     return _of_layer(layer, value, f"neuron:{layer}:{index}{place}")

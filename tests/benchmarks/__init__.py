@@ -1,0 +1,1 @@
+"""Speed, against the peers. Never timed in the suite; run by `make bench`."""

@@ -1,0 +1,252 @@
+"""`cnnvis maximize` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.pictures import Source, read
+from tests.conftest import Ran
+
+Run = Callable[..., Ran]
+QUICK = ("size=64", "steps=8")
+
+
+def test_default_names_scores_and_determinism(cnnvis: Run, minivgg: Network) -> None:
+    first = cnnvis("maximize", "objective=class:elephant", *QUICK)
+    assert first.code == 0, first.err
+    (path,) = first.files
+    assert path == Path("runs/maximize/minivgg_class-elephant.png")
+    scores = first.sidecar["scores"]
+    with torch.no_grad():
+        logits = minivgg(read(Source("x", path)))[0]
+    index = minivgg.class_index("elephant")
+    assert scores["value"] == pytest.approx(logits[index].item(), rel=1e-4), "the score is that of the saved file"
+    assert scores["probability"] == pytest.approx(logits.softmax(0)[index].item(), rel=1e-3)
+    assert scores["value"] > scores["start"]
+    again = cnnvis("maximize", "objective=class:elephant", *QUICK, "--out", "other")
+    assert again.files[0].read_bytes() == path.read_bytes()
+    other = cnnvis("maximize", "objective=class:elephant", *QUICK, "--out", "third", "--seed", "1")
+    assert other.files[0].read_bytes() != path.read_bytes()
+
+
+def test_a_result_is_kept_and_another_config_is_refused(cnnvis: Run) -> None:
+    cnnvis("maximize", *QUICK, "name=a")
+    path = Path("runs/maximize/a.png")
+    before = path.stat().st_mtime_ns
+    kept = cnnvis("maximize", *QUICK, "name=a")
+    assert kept.code == 0
+    assert "kept" in kept.err
+    assert path.stat().st_mtime_ns == before
+    refused = cnnvis("maximize", *QUICK, "name=a", "rate=0.1")
+    assert refused.code == 2
+    assert "rate: 0.05, now 0.1" in refused.err
+    assert cnnvis("maximize", *QUICK, "name=a", "rate=0.1", "--overwrite").code == 0
+    repeated = cnnvis("maximize", "-c", "runs/maximize/a.json", "--out", "repeat")
+    assert repeated.files[0].read_bytes() == path.read_bytes()
+
+
+def test_a_sheet_has_every_channel_and_its_tiles_are_the_single_pictures(cnnvis: Run, minivgg: Network) -> None:
+    sheet = cnnvis("maximize", "objective=channel:conv2_1:0-4", *QUICK, "batch=3", "columns=5")
+    rows = sheet.sidecar["scores"]["pictures"]
+    assert [row["objective"] for row in rows] == [f"channel:conv2_1:{i}" for i in range(5)]
+    assert all(row["value"] > row["start"] for row in rows)
+    single = cnnvis("maximize", "objective=channel:conv2_1:4", *QUICK)
+    tile = np.asarray(Image.open(sheet.files[0]))[4:68, 4 + 4 * 68 : 68 + 4 * 68].astype(int)
+    alone = np.asarray(Image.open(single.files[0])).astype(int)
+    assert np.abs(tile - alone).mean() < 1.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("preset=erhan2009",),
+        ("preset=simonyan2014", "objective=class:face"),
+        ("preset=yosinski2015", "objective=class:face"),
+        ("update=sign", "parameterization=pixels", "rate=0.01", "start=sample:chelsea"),
+        ("update=lbfgs", "rate=0.5", "jitter=0", "rotate=0", "zoom=0"),
+        ("lp=1", "tv=1", "center_bias=0.5", "start=zero"),
+        ("objective=neuron:conv4_1:3:2:2",),
+        ("objective=layer:conv4_1",),
+    ],
+)
+def test_every_way_of_rising_rises(cnnvis: Run, settings: tuple[str, ...]) -> None:
+    ran = cnnvis("maximize", "size=64", *settings, "steps=16")
+    assert ran.code == 0, ran.err
+    scores = ran.sidecar["scores"]
+    assert scores["value"] > scores["start"]
+    assert np.asarray(Image.open(ran.files[0])).std() > 4
+
+
+def test_the_minimum(cnnvis: Run) -> None:
+    scores = cnnvis("maximize", "objective=channel:conv3_1:4", "maximize=false", *QUICK).sidecar["scores"]
+    assert scores["value"] > scores["start"]
+    assert scores["objective"] == "-1*channel:conv3_1:4"
+
+
+def test_diversity_makes_pictures_differ(cnnvis: Run) -> None:
+    def spread(weight: float) -> float:
+        options = ("objective=channel:conv4_1:9", "size=64", "steps=30", "diversity=2", f"diversity_weight={weight}", "batch=2")
+        ran = cnnvis("maximize", *options, f"name=w{weight}")
+        tiles = read(Source("x", ran.files[0]))[0]
+        network_input = torch.stack([tiles[:, 4:68, 4:68], tiles[:, 4:68, 72:136]])
+        from cnnvis_cli.engine import objectives
+        from cnnvis_cli.engine.synthesize import judge
+        from cnnvis_cli.networks.load import Source as NetworkSource
+        from cnnvis_cli.networks.load import load_network
+
+        network, _ = load_network(NetworkSource("minivgg"), torch.device("cpu"))
+        return judge(network, objectives.diversity("conv4_1"), network_input).mean().item()
+
+    assert spread(5.0) > spread(0.0)
+
+
+def test_interpolation_facets_frames_and_stops(cnnvis: Run) -> None:
+    between = cnnvis("maximize", "objective=channel:conv3_1:1; channel:conv3_1:2", "interpolate=1", *QUICK)
+    assert [row["objective"] for row in between.sidecar["scores"]["pictures"]][
+        1
+    ] == "0.5*channel:conv3_1:1 + 0.5*channel:conv3_1:2"
+    Path("some").mkdir()
+    for name in range(6):
+        values = np.random.default_rng(name).integers(0, 255, (70, 70, 3), dtype=np.uint8)
+        Image.fromarray(values).save(f"some/{name}.png")
+    facets = cnnvis("maximize", "objective=class:face", "preset=nguyen2016", "pictures=some", "facets=2", "size=64", "steps=6")
+    assert facets.code == 0, facets.err
+    assert len(facets.sidecar["scores"]["pictures"]) == 2
+    frames = cnnvis("maximize", *QUICK, "frames=true", "every=2", "name=way")
+    assert Image.open(frames.files[1]).n_frames == 4
+    stopped = cnnvis("maximize", "size=64", "objective=channel:conv3_1:1", "target=0.01", "name=t").sidecar
+    assert stopped["scores"]["stopped"] == "target"
+    assert stopped["steps"][0] < 256
+
+
+def test_lenet_takes_its_own_size(cnnvis: Run) -> None:
+    ran = cnnvis("maximize", "model=lenet", "objective=class:3", "steps=8")
+    assert Image.open(ran.files[0]).size == (28, 28)
+    wrong = cnnvis("maximize", "model=lenet", "objective=class:3", "size=64")
+    assert wrong.code == 2
+    assert "Try size=28" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["objective=channel:conv9_9:0"], "no layer 'conv9_9'"),
+        (["objective=channel:conv3_1:999"], "out of range"),
+        (["objective=class:unicorn"], "knows no class 'unicorn'"),
+        (["stepps=3"], "Did you mean 'steps'"),
+        (["steps=abc"], "steps: input should be a valid integer"),
+        (["steps=-1"], "steps: input should be greater than or equal to 1"),
+        (["steps"], "KEY=VALUE"),
+        (["-c", "nowhere.yaml"], "no config file 'nowhere.yaml'"),
+        (["weights=nowhere.pth"], "no weights file 'nowhere.pth'"),
+        (["model=resnet17"], "Did you mean 'resnet1"),
+        (["model=os:getcwd"], "--trust-code"),
+        (["model=vgg16", "--offline"], "--offline"),
+        (["--device", "cuda"], "no usable CUDA device"),
+        (["--device", "tpu"], "no device 'tpu'"),
+        (["start=nowhere.png"], "no picture 'nowhere.png'"),
+        (["--out", "/proc/nowhere"], "Choose another with --out"),
+        (["blur_every=3"], "need parameterization=pixels"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_exit_2(cnnvis: Run, arguments: list[str], message: str) -> None:
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    ran = cnnvis("maximize", *arguments)
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert message in ran.err
+    assert ran.out == ""
+    assert not list(Path().rglob("*.png"))
+
+
+def test_weights_of_another_architecture(cnnvis: Run) -> None:
+    torch.save({"conv.weight": torch.zeros(3)}, "other.pth")
+    ran = cnnvis("maximize", "weights=other.pth")
+    assert ran.code == 2
+    assert "are not of minivgg" in ran.err
+    Path("text.pth").write_text("no weights")
+    assert "not a file of weights" in cnnvis("maximize", "weights=text.pth").err
+
+
+def _start(folder: Path, *extra: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cnnvis_cli", "maximize", "objective=channel:conv3_1:1", "size=64", "steps=150", *extra]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+
+def test_ctrl_c_then_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    process = _start(broken)
+    assert process.stderr is not None
+    time.sleep(0.5)
+    _wait_for_step(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run ended before the signal came")
+    assert process.returncode == 130
+    assert "goes on from there" in err
+    left = sorted(p.name.split(".", 1)[1] for p in (broken / "runs/maximize").iterdir())
+    assert left == ["state"] or any("partial" in p.name for p in (broken / "runs/maximize").iterdir())
+    results = []
+    for folder in (broken, whole):
+        process = _start(folder)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        results.append((folder / out.strip()).read_bytes())
+        assert sorted(p.suffix for p in (folder / "runs/maximize").iterdir()) == [".json", ".png"]
+    assert results[0] == results[1]
+
+
+def _wait_for_step(process: subprocess.Popen[str]) -> None:
+    """Until the process has imported torch and burns time in the loop: its handler is installed by then."""
+    stat = Path(f"/proc/{process.pid}/status")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        caught = (
+            next((line for line in stat.read_text().splitlines() if line.startswith("SigCgt")), "") if stat.exists() else ""
+        )
+        if caught and int(caught.split()[1], 16) & (1 << (signal.SIGTERM - 1)):
+            time.sleep(0.4)
+            return
+        time.sleep(0.02)
+
+
+def test_kill_9_leaves_no_half_file(tmp_path: Path) -> None:
+    process = _start(tmp_path)
+    _wait_for_step(process)
+    process.kill()
+    process.communicate()
+    folder = tmp_path / "runs/maximize"
+    assert not [p for p in folder.iterdir() if p.suffix in (".png", ".json")]
+    again = _start(tmp_path)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    Image.open(tmp_path / out.strip()).load()
+
+
+def test_json_lines_dry_run_and_environment(cnnvis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.loads(cnnvis("maximize", *QUICK, "--json", "--quiet").out)
+    assert line["fresh"] is True
+    assert Path(line["files"][0]).exists()
+    monkeypatch.setenv("CNNVIS_STEPS", "7")
+    dry = cnnvis("maximize", "--dry-run", "size=64")
+    assert "steps: 7\n" in dry.out
+    assert "command: maximize\n" in dry.out
