@@ -13,7 +13,7 @@ from cnnvis_cli.engine.network import Network
 
 # One network of every family, with a layer in its middle.
 FAMILIES = {
-    "vgg11_bn": "features.11",
+    "vgg11": "features.9",
     "resnet18": "layer2.1",
     "squeezenet1_1": "features.6.expand3x3_activation",
     "googlenet": "inception4a",
@@ -119,12 +119,15 @@ def test_unknown_layers_are_named_with_near_ones(minivgg: Network, images: Tenso
 
 
 def test_the_papers_names_work_on_torchvision_vggs() -> None:
-    network = Network.frozen("vgg16", build("vgg16"))
-    assert network.aliases["relu4_3"] == "features.22"
-    assert network.layer("relu5_3").kind == "ReLU"
+    # The classifier, most of a VGG's weights, plays no part here.
+    module = models.VGG(models.vgg11_bn(weights=None, init_weights=False).features, num_classes=2)
+    module.classifier = nn.Linear(512 * 7 * 7, 2)
+    network = Network.frozen("vgg11_bn", module)
+    assert network.aliases["relu3_2"] == "features.13"
+    assert network.layer("conv5_2").kind == "Conv2d"
     images = torch.rand(1, 3, 48, 48)
-    acts = activations(network, images, ["relu1_1", "features.1"])
-    assert torch.equal(acts["relu1_1"], acts["features.1"])
+    acts = activations(network, images, ["relu1_1", "features.2"])
+    assert torch.equal(acts["relu1_1"], acts["features.2"])
 
 
 def test_nothing_is_trained(minivgg: Network, images: Tensor) -> None:
