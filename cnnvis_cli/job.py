@@ -188,9 +188,8 @@ class Job:
             return [Outcome(**outcome) for outcome in done[key]]
         state = self._resumed.get("current", {}).pop(key, None)
         taken = 0
-        with track(
-            f"{self.command} {self.name}" + (f" {key}" if key != "loop" else ""), total, quiet=self.session.quiet
-        ) as bar:
+        label = f"{self.command} {self.name[:40]}" + (f" {key}" if key != "loop" else "")
+        with track(label, total, quiet=self.session.quiet) as bar:
 
             def step(number: int, values: Tensor, seen: Tensor) -> None:
                 nonlocal taken
