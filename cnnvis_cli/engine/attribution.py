@@ -1,51 +1,41 @@
 """Which pixels, or which places of a layer, a target depends on: gradients and what is built on them.
 
-A target is any callable on activations that gives one number per image and names the `layers` it reads: a class's logit,
-a neuron or a channel of an inner layer, or a sum of such. All functions take images (B, 3, H, W), sRGB in [0, 1], and
-differentiate with respect to these, not to the normalized input.
+The target is any objective: a class's logit, a neuron or a channel of an inner layer, a sum of such. All functions take
+images (B, 3, H, W), sRGB in [0, 1], and differentiate with respect to these, not to the normalized input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.objectives import Objective
 
 
-class Target(Protocol):
-    """One number (B,) per image, made from the activations at `layers`."""
-
-    @property
-    def layers(self) -> frozenset[str]: ...
-
-    def __call__(self, acts: dict[str, Tensor]) -> Tensor: ...
-
-
-def score(network: Network, images: Tensor, target: Target) -> Tensor:
+def score(network: Network, images: Tensor, target: Objective) -> Tensor:
     """The target's value (B,) for images (B, 3, H, W)."""
     with torch.no_grad():
         return target(activations(network, images, target.layers))
 
 
-def gradient(network: Network, images: Tensor, target: Target) -> Tensor:
+def gradient(network: Network, images: Tensor, target: Objective) -> Tensor:
     """d target / d pixel, (B, 3, H, W). Simonyan, Vedaldi and Zisserman 2013, section 3 (before the absolute value)."""
     images = images.detach().requires_grad_(True)
     values = target(activations(network, images, target.layers))
     return torch.autograd.grad(values.sum(), images)[0]
 
 
-def gradient_times_input(network: Network, images: Tensor, target: Target) -> Tensor:
+def gradient_times_input(network: Network, images: Tensor, target: Objective) -> Tensor:
     """Gradient times (pixel - mean colour), (B, 3, H, W): the first-order share of each value in the target.
 
     The input is what the network sees, 0 for the mean colour of the training pictures; the scale cancels out.
@@ -59,7 +49,7 @@ def baseline(network: Network) -> Tensor:
 
 
 def smoothgrad(
-    network: Network, images: Tensor, target: Target, generator: torch.Generator, *, samples: int = 25, noise: float = 0.15
+    network: Network, images: Tensor, target: Objective, generator: torch.Generator, *, samples: int = 25, noise: float = 0.15
 ) -> Tensor:
     """Mean gradient (B, 3, H, W) over `samples` noisy copies. Smilkov et al. 2017.
 
@@ -73,7 +63,7 @@ def smoothgrad(
 
 
 def integrated_gradients(
-    network: Network, images: Tensor, target: Target, *, start: Tensor | None = None, steps: int = 50
+    network: Network, images: Tensor, target: Objective, *, start: Tensor | None = None, steps: int = 50
 ) -> Tensor:
     """(image - start) times the gradient averaged on the straight way between them, (B, 3, H, W).
 
@@ -96,9 +86,7 @@ class _Guided(TorchFunctionMode):
 
     RECTIFIERS = frozenset({"relu", "relu_", "relu6", "clamp_min", "clamp_min_"})
     BOUNDED = frozenset({"hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_", "threshold", "threshold_"})
-    SMOOTH = frozenset(
-        {"silu", "gelu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "rrelu", "softplus", "hardswish", "sigmoid", "tanh"}
-    )
+    OTHERS = frozenset({"silu", "gelu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "softplus", "hardswish", "tanh"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +101,7 @@ class _Guided(TorchFunctionMode):
             self.rectified += 1
             if result.requires_grad:
                 result.register_hook(lambda grad: grad.clamp(min=0))
-        elif name.rstrip("_") in self.SMOOTH:
+        elif name.rstrip("_") in self.OTHERS:
             self.others.add(name.rstrip("_"))
         return result
 
@@ -143,23 +131,23 @@ def guided(network: Network) -> Iterator[None]:
         )
 
 
-def guided_backprop(network: Network, images: Tensor, target: Target) -> Tensor:
+def guided_backprop(network: Network, images: Tensor, target: Objective) -> Tensor:
     """Gradient (B, 3, H, W) that passes each rectifier only where it and the activation are positive; see `guided`."""
     with guided(network):
         return gradient(network, images, target)
 
 
-def grad_cam_layer(network: Network, target: Target) -> str:
+def grad_cam_layer(network: Network, target: Objective) -> str:
     """The layer Grad-CAM looks at unless told: the last one with the last convolution's number of places, before the target."""
     end = min((network.layer(name).order for name in target.layers), default=0)
     before = [layer for layer in network.layers.values() if layer.spatial and layer.order < end]
     maps = [layer.shape[1:] for layer in before if layer.kind == "Conv2d" and layer.shape[1] * layer.shape[2] > 1]
     if not maps:
-        raise UserError(f"grad_cam needs a convolution with maps before {', '.join(sorted(target.layers))}; {network.name} has none.")
+        raise UserError(f"grad_cam needs a convolution with maps before {target.label}; {network.name} has none there.")
     return [layer.name for layer in before if layer.shape[1:] == maps[-1]][-1]
 
 
-def grad_cam(network: Network, images: Tensor, target: Target, layer: str | None = None) -> Tensor:
+def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Places of a layer that speak for the target: the rectified sum of its maps, each weighted by its mean gradient.
 
     (B, h, w) at the layer's own resolution; `upsample` brings it to the picture's. Selvaraju et al. 2017, equations 1 and 2.
@@ -196,7 +184,7 @@ def _interpolation(count: int, pixels: int, stride: float, offset: float) -> Ten
     return (1 - (position[:, None] - torch.arange(count)).abs()).clamp(min=0)
 
 
-def guided_grad_cam(network: Network, images: Tensor, target: Target, layer: str | None = None) -> Tensor:
+def guided_grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Guided backprop times the enlarged Grad-CAM, (B, 3, H, W). Selvaraju et al. 2017, section 3.2."""
     cam = upsample(grad_cam(network, images, target, layer), images.shape[-2:])  # type: ignore[arg-type]
     return guided_backprop(network, images, target) * cam[:, None]

@@ -18,17 +18,20 @@ from torch.nn import functional as F
 from cnnvis_cli.engine.tape import Step, Tape
 
 # Functions that compute each place of their output from the same place of their inputs, whatever they do with channels.
-LOCAL = frozenset(
-    "add sub mul div rsub true_divide neg pow sqrt exp abs maximum minimum clamp clamp_min clamp_max clip relu relu6 hardtanh "
-    "threshold leaky_relu prelu elu selu celu silu gelu mish softplus sigmoid hardsigmoid hardswish tanh batch_norm dropout "
-    "dropout2d feature_dropout alpha_dropout local_response_norm cat chunk split contiguous clone float to detach sum mean".split()
-)
+LOCAL = frozenset([
+    "add", "sub", "mul", "div", "rsub", "true_divide", "neg", "pow", "sqrt", "exp", "abs", "maximum", "minimum",
+    "clamp", "clamp_min", "clamp_max", "clip", "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "prelu", "elu",
+    "selu", "celu", "silu", "gelu", "mish", "softplus", "sigmoid", "hardsigmoid", "hardswish", "tanh", "batch_norm",
+    "dropout", "dropout2d", "feature_dropout", "alpha_dropout", "local_response_norm", "cat", "chunk", "split",
+    "contiguous", "clone", "float", "to", "detach", "sum", "mean",
+])  # fmt: skip
 # Functions of whole maps or vectors that treat the pictures of a batch one by one. Evaluated as they stand.
-WHOLE = frozenset(
-    "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d conv2d conv_transpose2d linear flatten view reshape squeeze "
-    "unsqueeze permute transpose __getitem__ layer_norm group_norm softmax log_softmax normalize matmul bmm amax amin max min "
-    "norm pad interpolate pixel_shuffle stack unbind scaled_dot_product_attention unflatten movedim roll".split()
-)
+WHOLE = frozenset([
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "conv2d", "conv_transpose2d", "linear",
+    "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "__getitem__", "layer_norm",
+    "group_norm", "softmax", "log_softmax", "normalize", "matmul", "bmm", "amax", "amin", "max", "min", "norm", "pad",
+    "interpolate", "pixel_shuffle", "stack", "unbind", "scaled_dot_product_attention", "unflatten", "movedim", "roll",
+])  # fmt: skip
 _PER_CHANNEL = frozenset({"batch_norm", "prelu"})
 
 
@@ -58,12 +61,20 @@ def _pair(value: Any) -> tuple[int, int]:
 
 # The next three have the signatures of the torch functions they stand for.
 def _convolution(
-    input: Any, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Sliding:
     rows, columns = weight.shape[-2:]
     dilation = _pair(dilation)
     if isinstance(padding, str):
-        padding = [(size - 1) * step // 2 if padding == "same" else 0 for size, step in zip((rows, columns), dilation, strict=True)]
+        padding = [
+            (size - 1) * step // 2 if padding == "same" else 0 for size, step in zip((rows, columns), dilation, strict=True)
+        ]
     apply = partial(F.conv2d, weight=weight, bias=bias, stride=stride, padding=0, dilation=dilation, groups=groups)
     return Sliding((rows, columns), _pair(stride), _pair(padding), dilation, 0.0, apply, weight.numel())
 
@@ -91,7 +102,7 @@ def _average_pool(
 
 
 def local(step: Step, tape: Tape) -> bool:
-    """Whether each place of the output comes from the same place of the inputs: known by the name, the shapes and the constants."""
+    """Whether each place of the output comes from the same place of the inputs, by the name, the shapes and the constants."""
     if step.name not in LOCAL or not step.outputs:
         return False
     shapes = [tape.values[number].shape for number in (*step.inputs, *step.outputs)]

@@ -5,7 +5,7 @@ Recorded at the level of torch functions, so that any code can be taped: modules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a torch function. `args`, `kwargs`: with a `Ref` for every taped tensor. `outputs`: numbers of what it gave."""
+    """One call of a torch function. `args`, `kwargs`: with a `Ref` for each taped tensor. `outputs`: numbers of its results."""
 
     func: Callable
     args: tuple
@@ -85,14 +85,16 @@ class _Recorder(TorchFunctionMode):
         used = [self.numbers[id(t)] for t in _found((args, kwargs), Tensor) if id(t) in self.numbers]
         if not used:
             return func(*args, **kwargs)
-        taped = _mapped((args, kwargs), Tensor, lambda t: Ref(self.numbers[id(t)]) if id(t) in self.numbers else t)
+        taped_args, taped_kwargs = _mapped(
+            (args, kwargs), Tensor, lambda t: Ref(self.numbers[id(t)]) if id(t) in self.numbers else t
+        )
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.startswith("__") and id(args[0]) in self.numbers:
             self.values[self.numbers[id(args[0])]] = args[0].clone()  # func is about to overwrite it
         result = func(*args, **kwargs)
         tensors = _found(result, Tensor)
         if tensors or name in _VALUE_DEPENDENT:
-            self.steps.append(Step(func, *taped, tuple(self._number(tensor) for tensor in tensors)))
+            self.steps.append(Step(func, taped_args, taped_kwargs, tuple(self._number(tensor) for tensor in tensors)))
         return result
 
     def _number(self, tensor: Tensor) -> int:
@@ -103,12 +105,12 @@ class _Recorder(TorchFunctionMode):
 
 
 @torch.no_grad()
-def record(network: Network, image: Tensor, layers: Iterable[str]) -> Tape:
+def record(network: Network, image: Tensor, layers: Collection[str]) -> Tape:
     """Tape the run of one picture (1, 3, H, W), sRGB in [0, 1], from the pixels to the layers, preprocessing included."""
     recorder = _Recorder(image)
     with recorder:
         acts = activations(network, image, layers)
-    outputs = {name: recorder.numbers[id(tensor)] for name, tensor in acts.items()}
+    outputs = {name: recorder.numbers[id(acts[name])] for name in layers}
     return Tape(recorder.steps, recorder.values, outputs)
 
 
