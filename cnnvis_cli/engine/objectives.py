@@ -92,12 +92,12 @@ def direction(layer: str, vector: Tensor) -> Objective:
 
 def class_logit(network: Network, index: int) -> Objective:
     """The class score before the softmax (Simonyan et al. 2014, eq. 1: not the probability, which others can lower)."""
-    return _of_layer(network.logits_layer.name, lambda a: a[:, index], f"class:{network.class_name(index)}")
+    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1)[:, index], f"class:{network.class_name(index)}")
 
 
 def class_probability(network: Network, index: int) -> Objective:
     """Log-probability of a class: the same maximum as the probability, with a gradient that does not vanish far from it."""
-    return _of_layer(network.logits_layer.name, lambda a: a.log_softmax(1)[:, index], f"prob:{network.class_name(index)}")
+    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], f"prob:{network.class_name(index)}")
 
 
 def content(layer: str, target: Tensor) -> Objective:
