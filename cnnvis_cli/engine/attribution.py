@@ -20,6 +20,8 @@ from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
+from cnnvis_cli.engine.reach import centers
+from cnnvis_cli.engine.tape import record
 
 
 def score(network: Network, images: Tensor, target: Objective) -> Tensor:
@@ -165,15 +167,18 @@ def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | N
     return (weights * acts[layer].detach()).sum(1).clamp(min=0)
 
 
-def upsample(maps: Tensor, size: tuple[int, int], stride: float | None = None, offset: float = 0.0) -> Tensor:
+Grid = tuple[tuple[float, float], tuple[float, float]]
+
+
+def upsample(maps: Tensor, size: tuple[int, int], grid: Grid | None = None) -> Tensor:
     """Maps (B, h, w) in a picture's size (B, H, W), linear between the places' centres, constant beyond the outer ones.
 
-    `stride`, `offset`: place i has its centre at pixel `offset + stride * i` (pixel centres are whole numbers). Without them
-    the places share the picture evenly.
+    `grid`: (stride, offset) of rows and columns: place i has its centre at pixel offset + stride * i, where whole numbers are
+    pixels' centres. Without it the places share the picture evenly.
     """
     rows, columns = (
-        _interpolation(count, pixels, stride or pixels / count, offset if stride else (pixels / count - 1) / 2).to(maps)
-        for count, pixels in zip(maps.shape[1:], size, strict=True)
+        _interpolation(count, pixels, *(grid[axis] if grid else (pixels / count, (pixels / count - 1) / 2))).to(maps)
+        for axis, (count, pixels) in enumerate(zip(maps.shape[1:], size, strict=True))
     )
     return rows @ maps @ columns.T
 
@@ -184,9 +189,20 @@ def _interpolation(count: int, pixels: int, stride: float, offset: float) -> Ten
     return (1 - (position[:, None] - torch.arange(count)).abs()).clamp(min=0)
 
 
+def map_grid(network: Network, images: Tensor, layer: str) -> Grid | None:
+    """Where the places of a layer's maps lie in pictures of this size, see `upsample`; None where that has no answer.
+
+    Their receptive fields' centres. They share the picture evenly only where paddings and sizes happen to fit.
+    """
+    tape = record(network, images[:1], [layer])
+    return centers(tape, tape.outputs[layer])
+
+
 def guided_grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Guided backprop times the enlarged Grad-CAM, (B, 3, H, W). Selvaraju et al. 2017, section 3.2."""
-    cam = upsample(grad_cam(network, images, target, layer), images.shape[-2:])  # type: ignore[arg-type]
+    layer = layer or grad_cam_layer(network, target)
+    cam = grad_cam(network, images, target, layer)
+    cam = upsample(cam, (images.shape[2], images.shape[3]), map_grid(network, images, layer))
     return guided_backprop(network, images, target) * cam[:, None]
 
 
