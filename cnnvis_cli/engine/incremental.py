@@ -25,7 +25,7 @@ COVERED = 0.85
 LARGEST = 24_000_000
 
 
-class Unsupported(Exception):  # noqa: N818 - not an error: the plain way is open
+class Unsupported(Exception):
     """This network cannot be evaluated from a tape. The message says which functions stand in the way."""
 
 

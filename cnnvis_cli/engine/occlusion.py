@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from PIL import ImageColor
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
@@ -42,6 +43,21 @@ def fill_image(network: Network, image: Tensor, fill: str | tuple[float, float, 
     raise UserError(
         f"unknown fill '{fill}'.{did_you_mean(fill, FILLS)} Known: {', '.join(FILLS)}, or a colour of three numbers."
     )
+
+
+def parse_fill(text: str, key: str = "fill") -> str | tuple[float, float, float]:
+    """A fill's name, or a colour as `red`, `#ff8000` or three numbers in [0, 1] with commas. Raises UserError."""
+    if text in FILLS:
+        return text
+    parts = text.split(",")
+    try:
+        numbers = [float(part) for part in parts] if len(parts) == 3 else [v / 255 for v in ImageColor.getrgb(text)[:3]]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(0 <= number <= 1 for number in numbers):
+        hint = did_you_mean(text, FILLS)
+        raise UserError(f"{key}={text} is none of {', '.join(FILLS)}, nor a colour such as red, #ff8000 or 1,0.5,0.{hint}")
+    return numbers[0], numbers[1], numbers[2]
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -93,21 +109,25 @@ class Occlusion:
 @torch.no_grad()
 def occlude(
     network: Network, image: Tensor, target: Objective, fill: Tensor, *, window: tuple[int, int], stride: tuple[int, int],
-    check: int = 1, incremental: bool = True, batch: int = 64, progress: Callable[[int, int], None] = lambda done, total: None,
+    check: int = 1, way: str = "auto", batch: int = 64, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Occlusion:  # fmt: skip
     """Cover every window of an image (3, H, W), sRGB in [0, 1], with `fill` (3, H, W) and note how far the target falls.
 
     `window`, `stride`: pixels (rows, columns). `check`: that many windows, the most important one first, are evaluated the
-    plain way too; if they differ by more than rounding, all are. `progress(done, total)` in windows.
+    plain way too; if they differ by more than rounding, all are. `way`: `boxes` recomputes only what can change, `plain`
+    everything, `auto` the former where it saves work. `progress(done, total)` in windows.
     """
     rows, columns = (window_places(image.shape[axis + 1], window[axis], stride[axis]) for axis in (0, 1))
     clean = float(score(network, image[None], target))
     plain = _Plain(network, image, target, fill, rows, columns)
-    reason = "" if incremental else "asked for the plain way"
+    reason = "the plain way was asked for" if way == "plain" else ""
     difference = None
-    if incremental:
+    if not reason:
         try:
-            scores = _scores(network, image, target, fill, rows, columns, batch, progress)
+            boxes = Incremental(network, image, fill, target.layers, rows, columns)
+            if way == "auto" and boxes.saving() < WORTHWHILE:
+                raise Unsupported(f"a window changes nearly all maps of {network.name}, so that nothing would be saved")
+            scores = _scores(boxes, target, batch, progress)
             difference = _difference(plain, scores, check)
             spread = float(scores.max() - scores.min())
             if difference is not None and difference > TOLERANCE * spread + 1e-5 * abs(clean):
@@ -121,21 +141,16 @@ def occlude(
                      not reason, reason, difference)  # fmt: skip
 
 
-def _scores(
-    network: Network, image: Tensor, target: Objective, fill: Tensor, rows: Tensor, columns: Tensor, batch: int,
-    progress: Callable[[int, int], None],
-) -> Tensor:  # fmt: skip
+def _scores(boxes: Incremental, target: Objective, batch: int, progress: Callable[[int, int], None]) -> Tensor:
     """The target (rows, columns) with each window covered, recomputing only what can change."""
-    network_of = Incremental(network, image, fill, target.layers, rows, columns)
-    if network_of.saving() < WORTHWHILE:
-        raise Unsupported(f"a window changes nearly all maps of {network.name}, so that nothing would be saved")
-    batch = max(1, min(batch, LARGEST // network_of.largest()))
-    scores = torch.zeros(len(rows), len(columns))
+    work = boxes.work(0), boxes.work(1)
+    batch = max(1, min(batch, LARGEST // boxes.largest()))
+    scores = torch.zeros(len(work[0]), len(work[1]))
     done = 0
     side = max(1, math.isqrt(batch))
-    for some_rows in _alike(network_of.work(0), side):
-        for some_columns in _alike(network_of.work(1), max(1, batch // len(some_rows))):
-            values = target(network_of(some_rows, some_columns)).float().cpu()
+    for some_rows in _alike(work[0], side):
+        for some_columns in _alike(work[1], max(1, batch // len(some_rows))):
+            values = target(boxes(some_rows, some_columns)).float().cpu()
             scores[some_rows[:, None], some_columns] = values.view(len(some_rows), len(some_columns))
             done += values.numel()
             progress(done, scores.numel())

@@ -137,7 +137,7 @@ def intervals(tape: Tape, axis: int, low: Tensor, high: Tensor) -> list[Interval
             size = tape.values[step.outputs[0]].shape[2 + axis]
             reach[step.outputs[0]] = _slid(parts[0], window, axis, size)  # type: ignore[arg-type]
         elif local(step, tape):
-            lows, highs = zip(*parts, strict=True)  # type: ignore[arg-type]
+            lows, highs = zip(*parts, strict=True)
             union = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
             for number in step.outputs:
                 reach[number] = union

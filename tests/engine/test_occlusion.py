@@ -123,7 +123,7 @@ def test_captum_has_the_same_heat_map(name: str, generator: torch.Generator) -> 
     module = random_module(name)
     network = Network.frozen(name, module, Preprocessing(size=64))
     image = torch.rand(3, 56, 45, generator=generator)
-    ours = run(network, image, class_logit(network, 3), 12, 10, check=4)
+    ours = run(network, image, class_logit(network, 3), 12, 10, check=4, way="boxes")
     assert ours.incremental, ours.reason
     theirs = captum.Occlusion(Normalized(module, network)).attribute(
         image[None], (3, 12, 12), strides=(3, 10, 10), baselines=0.5, target=3, perturbations_per_eval=16
@@ -139,7 +139,7 @@ def test_inner_channels_and_pictures_are_targets_too(generator: torch.Generator)
     image = torch.rand(3, 32, 32, generator=generator)
     brightness = Objective(frozenset(), lambda acts: acts[IMAGES].mean((1, 2, 3)), "brightness")
     target = channel("convs.0", 4) + brightness
-    found, plain = run(network, image, target, check=3), run(network, image, target, incremental=False)
+    found, plain = run(network, image, target, check=3, way="boxes"), run(network, image, target, way="plain")
     assert found.incremental
     assert not plain.incremental
     torch.testing.assert_close(found.heat, plain.heat, rtol=0, atol=1e-6)
@@ -217,10 +217,10 @@ class Branching(Mixing):
 def test_networks_it_cannot_cut_are_evaluated_the_plain_way(module: type[nn.Module], why: str, images: Tensor) -> None:
     torch.manual_seed(0)
     network = Network.frozen("odd", module(), Preprocessing(size=64))
-    found = run(network, images[0], class_logit(network, 0), 24, 20)
+    found = run(network, images[0], class_logit(network, 0), 24, 20, way="boxes")
     assert not found.incremental
     assert why in found.reason
-    plain = run(network, images[0], class_logit(network, 0), 24, 20, incremental=False)
+    plain = run(network, images[0], class_logit(network, 0), 24, 20, way="plain")
     torch.testing.assert_close(found.heat, plain.heat)
 
 
