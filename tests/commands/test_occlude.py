@@ -55,11 +55,28 @@ def test_boxes_and_the_plain_way_agree_on_the_bundled_network(cnnvis: Cli) -> No
     assert plain.sidecar["scores"]["recomputed"] == "everything"
 
 
-def test_a_network_it_cannot_cut_is_said(cnnvis: Cli) -> None:
-    words = ["model=vit_b_16", "weights=random", "window=160", "stride=160", "score=false", "crop=true"]
-    ran = cnnvis("occlude", *words, "image=sample:brick")
+ATTENTION = """
+from torch import nn
+
+class Attention(nn.Module):
+    preprocessing = {"size": 32}
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.attend, self.head = nn.Conv2d(3, 8, 8, 8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        tokens = self.conv(x).flatten(2).mT
+        return self.head(self.attend(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+"""
+
+
+def test_a_network_it_cannot_cut_is_said(cnnvis: Cli, tmp_path: Path) -> None:
+    (tmp_path / "attention.py").write_text(ATTENTION)
+    ran = cnnvis("occlude", "model=attention:Attention", "--trust-code", "image=sample:brick", "score=false")
     assert ran.code == 0, ran.err
-    assert "evaluated the plain way, since vit_b_16 uses multi_head_attention_forward" in ran.err
+    assert "evaluated the plain way, since attention:Attention uses multi_head_attention_forward" in ran.err
+    assert "multi_head" in ran.sidecar["scores"]["reason"]
 
 
 def test_several_pictures_and_any_fill(cnnvis: Cli) -> None:

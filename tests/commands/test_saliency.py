@@ -109,7 +109,7 @@ def test_pictures_of_every_kind_are_read(mode: str, cnnvis: Cli, tmp_path: Path)
     picture = Image.open(write_picture(tmp_path / "rgb.png"))
     path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
     if mode == "I;16":
-        Image.fromarray((np.asarray(picture.convert("L")).astype(np.uint16) * 257)).save(path)
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path)
     else:
         picture.convert(mode).save(path)
     ran = cnnvis("saliency", f"image={path}", "method=gradient", "size=32", "score=false")
