@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
+    "saliency": "What in this picture made the network say so: gradients and what is built on them.",
+    "occlude": "Which part of the picture the network cannot do without: cover one window after the other.",
 }
 
 

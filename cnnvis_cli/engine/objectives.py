@@ -97,7 +97,14 @@ def class_logit(network: Network, index: int) -> Objective:
 
 def class_probability(network: Network, index: int) -> Objective:
     """Log-probability of a class: the same maximum as the probability, with a gradient that does not vanish far from it."""
-    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], f"prob:{network.class_name(index)}")
+    label = f"prob:{network.class_name(index)}"
+    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], label)
+
+
+def class_share(network: Network, index: int) -> Objective:
+    """The probability itself, 0 to 1: what is read off when a picture is changed (occlusion, deletion), not climbed."""
+    label = f"probability of {network.class_name(index)}"
+    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).softmax(1)[:, index], label)
 
 
 def content(layer: str, target: Tensor) -> Objective:

@@ -1,0 +1,44 @@
+"""Settings of `cnnvis saliency`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+
+Method = Literal[
+    "gradient", "gradient_times_input", "smoothgrad", "integrated_gradients", "guided_backprop", "grad_cam", "guided_grad_cam"
+]
+
+
+class SaliencyConfig(NetworkConfig):
+    """Which pixels of a picture a class or a unit depends on (background texts 3, 4 and 5)."""
+
+    image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
+    target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")
+    method: Method = Field("smoothgrad", description="how pixels are weighed")
+    layer: Text = Field("", description="layer of grad_cam; empty: the last one with maps before the target")
+    samples: int = Field(16, ge=1, description="noisy copies of smoothgrad")
+    noise: float = Field(0.15, ge=0, description="their noise, as a share of the picture's range of values")
+    steps: int = Field(32, ge=1, le=1000, description="points of integrated_gradients")
+    baseline: Text = Field("mean", description="where integrated_gradients start: mean, grey, blur, noise, zero or a colour")
+    smooth: float = Field(0.0, ge=0, le=50, description="Gaussian blur of the map, in percent of the picture's short side")
+    size: int | None = Field(None, ge=8, le=4096, description="short side that the network sees; default: its own")
+    crop: bool = Field(False, description="only the centre square, as classifiers are evaluated")
+    segment: bool = Field(False, description="cut the object out: a mask grown from the map's high and low places")
+    score: bool = Field(True, description="deletion and insertion AUC beside a random map's")
+    sanity: bool = Field(False, description="how the map changes when the weights are randomized")
+    raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> SaliencyConfig:
+        if self.layer and "grad_cam" not in self.method:
+            raise ValueError(f"layer is for grad_cam and guided_grad_cam, not for {self.method}")
+        return self
+
+    def slug(self) -> str:
+        first = self.image[0].removeprefix("sample:").rstrip("/").rpartition("/")[2].partition(".")[0] if self.image else ""
+        target = "" if self.target == "predicted" else f"_{self.target}"
+        return f"{self.model}_{first}{'+' if len(self.image) > 1 else ''}_{self.method}{target}"

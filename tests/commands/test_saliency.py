@@ -1,0 +1,116 @@
+"""`cnnvis saliency` as a user meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnvis_cli.config.saliency import Method
+from tests.conftest import Ran
+
+Cli = Callable[..., Ran]
+
+
+def write_picture(path: Path, size: tuple[int, int] = (83, 61), seed: int = 0) -> Path:
+    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_gives_a_map_in_the_pictures_size(method: str, cnnvis: Cli, tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "odd.png")
+    ran = cnnvis(
+        "saliency", f"image={picture}", f"method={method}", "samples=2", "steps=2", "size=48", "raw=true", "score=false"
+    )
+    assert ran.code == 0, ran.err
+    figure, heat, overlay, raw = ran.files
+    assert Image.open(heat).size == Image.open(overlay).size == (83, 61)
+    values = np.load(raw)
+    assert values.shape == (61, 83)
+    assert np.isfinite(values).all()
+    assert np.abs(values).max() > 0
+    assert Image.open(figure).size[0] > 3 * 300
+    assert 0 <= ran.sidecar["scores"]["value"] <= 1
+
+
+def test_scores_mask_and_sanity_check_stand_in_the_sidecar(cnnvis: Cli) -> None:
+    ran = cnnvis("saliency", "method=grad_cam", "segment=true", "sanity=true", "target=channel:conv5_1:3", "size=48")
+    assert ran.code == 0, ran.err
+    scores = ran.sidecar["scores"]
+    assert {"deletion_auc", "insertion_auc", "random_deletion_auc", "random_insertion_auc", "beats_random"} <= scores.keys()
+    assert set(scores["rank_correlation_when_randomized"]) == {"last_layer", "half", "all"}
+    assert 0 <= scores["object_share"] < 1
+    mask = np.asarray(Image.open(next(file for file in ran.files if "mask" in file.name)))
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_many_pictures_give_a_sheet_and_mean_maps(cnnvis: Cli, tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"p{number}.png", (50 + 7 * number, 64), number)
+    ran = cnnvis("saliency", f"image={tmp_path}", "method=gradient", "target=church", "size=32", "score=false")
+    assert ran.code == 0, ran.err
+    sheet, means = ran.files
+    assert means.name.endswith("-means.png")
+    assert [row["picture"] for row in ran.sidecar["scores"]["pictures"]] == ["p0", "p1", "p2"]
+    assert len(ran.sidecar["inputs"]) == 3
+    assert sheet.stat().st_size > 5000
+
+
+def test_a_network_of_fixed_size_gets_the_centre_square(cnnvis: Cli, tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "wide.png", (90, 41))
+    ran = cnnvis("saliency", "model=lenet", f"image={picture}", "method=gradient", "score=false")
+    assert ran.code == 0, ran.err
+    assert Image.open(ran.files[1]).size == (41, 41)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["method=gradcam"], "'grad_cam'"),
+        (["target=motorbik"], "motorbike"),
+        (["target=class:1; class:2"], "names 2 objectives"),
+        (["target=111"], "out of range"),
+        (["layer=conv4_1"], "layer is for grad_cam"),
+        (["method=grad_cam", "layer=fc"], "gives a vector"),
+        (["method=grad_cam", "layer=conv4_9"], "no layer"),
+        (["method=integrated_gradients", "baseline=blurr"], "baseline=blurr"),
+        (["image=sample:motorcyle"], "motorcycle"),
+        (["image=nowhere"], "no picture"),
+        (["image=empty"], "holds no pictures"),
+        (["image=cut.png"], "cut.png"),
+        (["image=text.png"], "not a picture"),
+        (["image=moving.gif"], "3 frames"),
+        (["samples=0"], "samples"),
+        (["size=7"], "size"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(words: list[str], says: str, cnnvis: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    whole = write_picture(tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 100, 200)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    ran = cnnvis("saliency", *words)
+    assert ran.code == 2
+    assert says in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("runs/**/*.png"))
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "RGBA", "L", "I;16"])
+def test_pictures_of_every_kind_are_read(mode: str, cnnvis: Cli, tmp_path: Path) -> None:
+    picture = Image.open(write_picture(tmp_path / "rgb.png"))
+    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+    if mode == "I;16":
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path)
+    else:
+        picture.convert(mode).save(path)
+    ran = cnnvis("saliency", f"image={path}", "method=gradient", "size=32", "score=false")
+    assert ran.code == 0, ran.err
