@@ -19,6 +19,8 @@ from cnnvis_cli.pictures import resize_short, to_square
 # Side of a map on the sheet and of a picture with a map over it, in pixels, at least.
 TILE, LARGE = 72, 192
 FRAME = (255, 140, 0)
+# Brightness of a picture where the unit over it is silent.
+DARK = 0.25
 
 
 def run(config: ActivationsConfig, job: Job) -> None:
@@ -80,8 +82,8 @@ def _tile(values: Tensor, of: Tensor) -> Image.Image:
 
 def _lit(picture: Tensor, values: Tensor, field: ReceptiveField) -> Image.Image:
     """The picture, lit where the unit is active; a frame around what the unit sees where it is strongest."""
-    heat = field.spread(values.clamp_min(0) / values.max().clamp_min(1e-12))
-    image = _enlarged(outputs.to_image(picture * (0.2 + 0.8 * heat)), LARGE)
+    heat = field.spread(values.clamp_min(0) / values.max().clamp_min(1e-12)).sqrt()
+    image = _enlarged(outputs.to_image(picture * (DARK + (1 - DARK) * heat)), LARGE)
     factor = image.width / picture.shape[2]
     top, bottom, left, right = field.box(*divmod(int(values.argmax()), values.shape[1]))
     corners = [round(edge * factor) for edge in (left, top, right, bottom)]

@@ -48,7 +48,7 @@ class Span:
         return self.start + unit * self.stride
 
     def centers(self) -> tuple[float, float]:
-        """Pixel coordinate of the centre of unit 0, and the distance to that of the next; units spread evenly if `size` is None."""
+        """Pixel coordinate of the centre of unit 0, and the distance to that of the next; evenly spread if `size` is None."""
         if self.size is None:
             step = self.length / len(self.reach)
             return (step - 1) / 2, step
