@@ -70,3 +70,15 @@ def colorize(heat: Tensor | np.ndarray, colors: str = "inferno") -> Image.Image:
 
     values = np.asarray(heat.detach().cpu() if isinstance(heat, Tensor) else heat, dtype=np.float64)
     return Image.fromarray((colormaps[colors](values.clip(0, 1))[..., :3] * 255).round().astype(np.uint8))
+
+
+def framed(image: Image.Image, color: tuple[int, int, int], width: int = 3) -> Image.Image:
+    """The picture with a frame drawn over its border."""
+    image = image.convert("RGB")
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=color, width=width)
+    return image
+
+
+def enlarged(image: Image.Image, factor: int) -> Image.Image:
+    """Every pixel as a square of `factor` pixels."""
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

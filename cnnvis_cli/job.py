@@ -82,6 +82,8 @@ class Job:
         self._resumed: dict[str, Any] = {}
         # What a page gathers while its loops run (frames of a GIF); it comes back when an interrupted run goes on.
         self.memory: dict[str, Any] = {}
+        # Pictures of a stream that could not be read, and why. The result stands, but the exit code says so.
+        self.skipped: dict[str, str] = {}
 
     # Files
 
@@ -133,13 +135,47 @@ class Job:
         self._record.setdefault("networks", {})[chosen.model] = {"weights": chosen.weights or "pretrained", "sha256": digest}
         return network
 
+    @property
+    def network_digest(self) -> str:
+        """SHA-256 of the weights of this job's network."""
+        assert isinstance(self.config, NetworkConfig)
+        return self.session.network(self.config)[1]
+
     def read(self, source: pictures.Source) -> Tensor:
         """One picture (1, 3, H, W) in [0, 1] at its own size on the job's device; its hash goes into the sidecar."""
-        self._inputs[str(source.path if not source.path.is_relative_to(_SITE) else f"sample:{source.name}")] = source.digest()
+        self.digest(source)
         return pictures.read(source).to(self.session.device)
 
     def read_one(self, what: str) -> Tensor:
         return self.read(pictures.find_picture(what))
+
+    def digest(self, source: pictures.Source) -> str:
+        """SHA-256 of a picture's file, noted in the sidecar."""
+        name = f"sample:{source.name}" if source.is_sample else str(source.path)
+        self._inputs[name] = source.digest()
+        return self._inputs[name]
+
+    def stream(
+        self, sources: Sequence[pictures.Source], side: int, resize_to: int | None = None, *, batch: int, label: str = "reading"
+    ) -> Iterator[tuple[list[pictures.Source], Tensor]]:
+        """Any number of pictures, `batch` at a time, as squares (B, 3, side, side), with a progress bar.
+
+        What cannot be read is left out and noted in `skipped`. Raises Interrupted between two pictures when asked to stop.
+        """
+        found: list[pictures.Source] = []
+        squares: list[Tensor] = []
+        with self.track(label, len(sources)) as bar:
+            for number, source in enumerate(sources, start=1):
+                self.check_interrupt()
+                try:
+                    squares.append(pictures.to_square(self.read(source), side, resize_to))
+                    found.append(source)
+                except UserError as error:
+                    self.skipped[str(source.path)] = str(error)
+                if found and (len(found) == batch or number == len(sources)):
+                    yield found, torch.cat(squares)
+                    found, squares = [], []
+                bar.advance(number, f"{len(self.skipped)} left out" if self.skipped else "")
 
     # Running
 
@@ -239,6 +275,7 @@ class Job:
             old = _read_sidecar(self.sidecar)
             if old.get("config_hash") == self.hash:
                 self.files = [self.folder / file for file in old["files"]]
+                self.skipped = old.get("skipped", {})
                 if all(path.exists() for path in self.files):
                     return False
                 self.files = []
@@ -269,7 +306,8 @@ class Job:
             "seed": self.config.seed,
             "scores": self.scores,
             "files": [path.name for path in self.files],
-            "inputs": self._inputs,
+            "inputs": _brief(self._inputs),
+            "skipped": self.skipped,
             "device": str(self.session.device),
             "versions": versions,
             **self._record,
@@ -280,7 +318,12 @@ class Job:
             left.unlink(missing_ok=True)
 
 
-_SITE = Path(np.__file__).parent.parent
+def _brief(inputs: dict[str, str], most: int = 100) -> dict[str, str]:
+    """The inputs' hashes, or one over all of them where they are many."""
+    if len(inputs) <= most:
+        return inputs
+    together = hashlib.sha256("".join(digest for _, digest in sorted(inputs.items())).encode())
+    return {f"{len(inputs)} pictures": together.hexdigest()}
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:

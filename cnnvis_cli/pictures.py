@@ -40,14 +40,19 @@ class Source:
 
     name: str
     path: Path
+    is_sample: bool = False
 
     @property
     def label(self) -> str:
-        """The folder it lies in: the class of the picture where folders are labels."""
-        return self.path.parent.name
+        """The folder it lies in: the class of the picture where folders are labels. Samples have none."""
+        return "" if self.is_sample else self.path.parent.name
 
     def digest(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """SHA-256 of the file. Raises UserError where it cannot be read."""
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"cannot read the picture {self.path}: {error.strerror}.") from None
 
 
 def sample(name: str) -> Source:
@@ -57,13 +62,18 @@ def sample(name: str) -> Source:
     from importlib.resources import files
 
     package, file = SAMPLES[name]
-    return Source(name, Path(str(files(package) / file)))
+    return Source(name, Path(str(files(package) / file)), is_sample=True)
 
 
 def find_pictures(what: str | Iterable[str]) -> list[Source]:
-    """Files, globs, folders (searched in depth) and `sample:NAME`, in a fixed order. Raises UserError where there is none."""
+    """Files, globs, folders (searched in depth) and `sample:NAME` (`sample:*`: all), in a fixed order.
+
+    Raises UserError where there is none.
+    """
     if not isinstance(what, str):
         return [source for one in what for source in find_pictures(one)]
+    if what == "sample:*":
+        return [sample(name) for name in SAMPLES]
     if what.startswith("sample:"):
         return [sample(what.removeprefix("sample:"))]
     path = Path(what).expanduser()
@@ -103,17 +113,19 @@ def open_rgb(source: Source) -> Image.Image:
         with Image.open(source.path) as file:
             if (frames := getattr(file, "n_frames", 1)) > 1:
                 raise UserError(f"{source.path} has {frames} frames. Save the one you mean as a picture of its own.")
+            sixteen = file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
             picture = ImageOps.exif_transpose(file)
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{source.path} is not a picture that can be read (or it is damaged).") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"cannot read the picture {source.path}: {error}.") from None
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode != "F" and values.max(initial=0) > 255 else 255.0
-        return Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise a great many kinds on damaged files
+        raise UserError(f"cannot read the picture {source.path}: {str(error).rstrip('.') or type(error).__name__}.") from None
+    if sixteen:
+        values = np.asarray(picture, dtype=np.float64) / 65535
+        return Image.fromarray((values * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise UserError(f"{source.path} holds numbers of 32 bits whose white is not known. Save it with 8 or 16 bits.")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

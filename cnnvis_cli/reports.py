@@ -8,7 +8,7 @@ import textwrap
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic_core import PydanticUndefined
@@ -18,6 +18,9 @@ from cnnvis_cli.config.base import CommandConfig, NetworkConfig
 from cnnvis_cli.config.load import build_config, find_config, load_config, named_configs, read_config_file, read_text
 from cnnvis_cli.errors import ConfigError, UserError
 from cnnvis_cli.registry import COMMANDS, config_class
+
+if TYPE_CHECKING:
+    from cnnvis_cli.engine.receptive import ReceptiveField
 
 
 def key_rows(schema: type[CommandConfig]) -> list[tuple[str, str, str]]:
@@ -125,6 +128,7 @@ def print_models() -> None:
 
 def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_code: bool) -> None:
     """The table of layers. Random weights serve where none are given: the table does not depend on them."""
+    from cnnvis_cli.engine.receptive import receptive_fields
     from cnnvis_cli.networks.load import BUNDLED
     from cnnvis_cli.runner import make_session
 
@@ -137,10 +141,18 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
         f"{layer.name} ({aliases[layer.name]})" if layer.name in aliases else layer.name for layer in network.layers.values()
     ]
     width = max(map(len, names))
-    print(f"{'layer':<{width}} {'kind':<20} {'channels':>8} {'size':>9}")
+    fields = receptive_fields(network)
+    print(f"{'layer':<{width}} {'kind':<20} {'channels':>8} {'size':>9} {'receptive field':>22}")
     for name, layer in zip(names, network.layers.values(), strict=True):
         size = "x".join(map(str, layer.shape[1:])) or "-"
-        print(f"{name:<{width}} {layer.kind:<20} {layer.channels:>8} {size:>9}")
+        print(f"{name:<{width}} {layer.kind:<20} {layer.channels:>8} {size:>9} {_field(fields[layer.name]):>22}")
+
+
+def _field(field: ReceptiveField) -> str:
+    """Its size in pixels, and how far the next unit's lies beside it."""
+    if field.size is None:
+        return "whole picture"
+    return f"{field.size[0]}x{field.size[1]} every {field.rows.stride}"
 
 
 def print_doctor() -> None:

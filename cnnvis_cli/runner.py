@@ -59,18 +59,32 @@ def out_of_memory_is_said() -> Iterator[None]:
 
 
 def report(job: Job, fresh: bool, *, as_json: bool, quiet: bool) -> None:
-    """Result paths on stdout (or one JSON line), the scores on stderr."""
+    """Result paths on stdout (or one JSON line), the scores on stderr.
+
+    Raises RunError where pictures had to be left out: the result is there, and the exit code says that it lacks them.
+    """
     if as_json:
         line = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "files": job.files, "fresh": fresh}
-        print(json.dumps(plain({**line, "scores": job.scores}), ensure_ascii=False), flush=True)
+        print(json.dumps(plain({**line, "skipped": job.skipped, "scores": job.scores}), ensure_ascii=False), flush=True)
     else:
         for path in job.files:
             print(path, flush=True)
-    if quiet:
-        return
-    if not fresh:
-        print(f"{job.sidecar} is the result of this very config; kept. (--overwrite makes it anew)", file=sys.stderr)
-    for key, value in job.scores.items():
-        if not isinstance(value, dict | list | tuple):
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            print(f"  {key.replace('_', ' ')}: {shown}", file=sys.stderr)
+    if not quiet:
+        if not fresh:
+            print(f"{job.sidecar} is the result of this very config; kept. (--overwrite makes it anew)", file=sys.stderr)
+        for key, value in job.scores.items():
+            if not isinstance(value, dict | list | tuple):
+                shown = f"{value:.4g}" if isinstance(value, float) else value
+                print(f"  {key.replace('_', ' ')}: {shown}", file=sys.stderr)
+    if job.skipped:
+        _say_skipped(job)
+
+
+def _say_skipped(job: Job, most: int = 10) -> None:
+    reasons = list(job.skipped.values())
+    for reason in reasons[:most]:
+        print(f"left out: {reason}", file=sys.stderr)
+    rest = f" ({len(reasons) - most} more are named in the sidecar)" if len(reasons) > most else ""
+    many = len(reasons) > 1
+    what = f"{len(reasons)} pictures that could not be read were" if many else "1 picture that could not be read was"
+    raise RunError(f"{what} left out{rest}; the result was made without {'them' if many else 'it'}.")

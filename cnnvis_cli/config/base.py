@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -60,3 +61,11 @@ class NetworkConfig(CommandConfig):
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
         "auto", description="how activations lie in memory; auto takes what was measured to be faster"
     )
+
+
+def collection_name(what: Sequence[str]) -> str:
+    """A short name for where pictures come from, for file names."""
+    if not what:
+        return "none"
+    first = what[0].removeprefix("sample:").rstrip("/*") or "samples"
+    return Path(first).name + ("+" if len(what) > 1 else "")

@@ -65,7 +65,7 @@ def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[O
 
 def _classes(kind: str, rest: str, network: Network) -> list[Objective]:
     count = len(network.classes) or network.logits_layer.channels
-    numbers = [network.class_index(rest)] if not re.fullmatch(r"[\d,\s-]+", rest) else _numbers(rest, count, "class")
+    numbers = [network.class_index(rest)] if not re.fullmatch(r"[\d,\s-]+", rest) else parse_numbers(rest, count, "class")
     make = objectives.class_probability if kind == "prob" else objectives.class_logit
     return [make(network, number) for number in numbers]
 
@@ -79,14 +79,14 @@ def _units(kind: str, rest: str, network: Network, read_vector: ReadVector | Non
         raise UserError(f"'{kind}:{rest}' lacks {'the vector' if kind == 'direction' else 'the channel'}: {kind}:{name}:0")
     if kind == "direction":
         return [objectives.direction(name, _vector(":".join(places), layer, read_vector))]
-    channels = _numbers(places[0], layer.channels, f"channel of {name}")
+    channels = parse_numbers(places[0], layer.channels, f"channel of {name}")
     if kind == "channel":
         return [objectives.channel(name, channel) for channel in channels]
     y, x = _position(places[1:], layer)
     return [objectives.neuron(name, channel, y, x) for channel in channels]
 
 
-def _numbers(text: str, count: int, what: str) -> list[int]:
+def parse_numbers(text: str, count: int, what: str) -> list[int]:
     """`7`, `1,5,9` or `0-63`, each below `count`."""
     numbers: list[int] = []
     for part in text.split(","):

@@ -48,3 +48,26 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
     with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.precision(), suppress(_Reached):
         network.module(network.normalize(images))
     return given | {name: found[layer.name].float() for name, layer in wanted.items()}
+
+
+def penultimate(network: Network) -> str:
+    """The layer whose output the last layer with weights (the classifier) reads: a picture's features, in common terms."""
+    modules = dict(network.module.named_modules())
+    names = list(network.layers)
+    weighted = [i for i, name in enumerate(names) if isinstance(modules[name], nn.Conv2d | nn.Linear)]
+    return names[max(0, weighted[-1] - 1)] if weighted else names[-1]
+
+
+@torch.no_grad()
+def feature_vectors(network: Network, images: Tensor, layer: str) -> Tensor:
+    """(B, C): the layer's output for images (B, 3, H, W); of maps, the mean over places."""
+    maps = activations(network, images, [layer])[layer]
+    if maps.ndim == 4:
+        return maps.mean((2, 3))
+    return maps.flatten(1)
+
+
+def middle_layer(network: Network) -> str:
+    """The middle one of the layers with maps."""
+    spatial = [name for name, layer in network.layers.items() if layer.spatial]
+    return spatial[len(spatial) // 2] if spatial else next(iter(network.layers))

@@ -1,0 +1,89 @@
+"""`cnnvis embed`: a layer's features of many pictures in the plane, by PCA and t-SNE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
+
+from cnnvis_cli import outputs, plots
+from cnnvis_cli.config.embed import EmbedConfig
+from cnnvis_cli.engine.features import penultimate
+from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.index import Index, open_index
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import find_pictures, to_square
+
+# Components that t-SNE starts from (van der Maaten and Hinton 2008: 30), and neighbours that the scores look at.
+COMPONENTS, NEIGHBORS = 50, 5
+# Trustworthiness compares all pairs: of more pictures, a sample of so many is judged.
+JUDGED = 3000
+
+
+def run(config: EmbedConfig, job: Job) -> None:
+    network = job.network()
+    layer = config.layer or penultimate(network)
+    network.layer(layer)
+    sources = find_pictures(config.images)
+    folder = Path(config.index) if config.index else job.folder / "index"
+    index = open_index(job, network, layer, sources, folder, collection=",".join(config.images), batch=config.batch)
+    if len(index.sources) < 4:
+        raise UserError(f"a plane needs at least 4 pictures; {','.join(config.images)} has {len(index.sources)}.")
+    features = index.features.numpy().astype(np.float64)
+    components = PCA(min(COMPONENTS, *features.shape), random_state=config.seed).fit(features)
+    reduced = components.transform(features)
+    job.check_interrupt()
+    perplexity = min(config.perplexity, (len(features) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=config.seed).fit_transform(reduced)
+    planes = {"PCA": reduced[:, :2], "t-SNE": tsne}
+    shares = components.explained_variance_ratio_
+    titles = [f"PCA ({shares[:2].sum():.0%} of the variance)", f"t-SNE (perplexity {perplexity:.3g})"]
+    labels = index.labels if index.labelled else [""] * len(index.sources)
+    job.save_image(plots.scatter(list(zip(titles, planes.values(), strict=True)), labels))
+    job.save_image(plots.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
+    _save_csv(job, index, planes)
+    job.scores.update(layer=layer, pictures=len(index.sources), reused_from_index=index.reused)
+    job.scores["pca_variance"] = float(shares[:2].sum())
+    job.scores.update(_quality(index, planes, config.seed))
+
+
+def _thumbnails(job: Job, network: Network, index: Index) -> Iterator[Image.Image]:
+    with job.track("map", len(index.sources)) as bar:
+        for done, source in enumerate(index.sources, start=1):
+            job.check_interrupt()
+            yield outputs.to_image(to_square(job.read(source), network.size, network.preprocessing.resize))
+            bar.advance(done)
+
+
+def _save_csv(job: Job, index: Index, planes: dict[str, np.ndarray]) -> None:
+    rows = [
+        [source.path, source.label, *(f"{value:.6g}" for value in (*pca, *tsne))]
+        for source, pca, tsne in zip(index.sources, planes["PCA"], planes["t-SNE"], strict=True)
+    ]
+    job.save_csv(("file", "label", "pca_x", "pca_y", "tsne_x", "tsne_y"), rows, "points")
+
+
+def _quality(index: Index, planes: dict[str, np.ndarray], seed: int) -> dict[str, float]:
+    """Trustworthiness (Venna and Kaski 2001: 1 where neighbours in the plane are neighbours in feature space), and, where
+    folders are labels, how many of a picture's 5 neighbours are of its class, in the plane and in feature space."""
+    scores = {}
+    judged = np.random.default_rng(seed).permutation(len(index.sources))[:JUDGED]
+    features = index.features.numpy()
+    neighbors = min(NEIGHBORS, len(judged) // 2 - 1)
+    for name, points in planes.items():
+        scores[f"trustworthiness_{name}"] = float(trustworthiness(features[judged], points[judged], n_neighbors=neighbors))
+    if index.labelled:
+        own = torch.arange(len(index.sources))
+        spaces = {"features": index.features} | {name: torch.from_numpy(points).float() for name, points in planes.items()}
+        for name, points in spaces.items():
+            found = nearest(points, points, neighbors, "l2", leave_out=own)[1]
+            scores[f"precision_at_{neighbors}_{name}"] = precision_at(found, index.labels, index.labels)
+        scores["precision_by_chance"] = chance(index.labels)
+    return scores

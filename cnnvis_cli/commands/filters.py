@@ -1,0 +1,91 @@
+"""`cnnvis filters`: a convolution's weights as pictures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from cnnvis_cli import figures, outputs
+from cnnvis_cli.config.filters import FiltersConfig
+from cnnvis_cli.engine.expressions import parse_numbers
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.job import Job
+
+# Side of a tile in pixels, about; filters and input channels that are shown of a deeper layer unless others are asked for.
+TILE, FEW = 48, 16
+
+
+def run(config: FiltersConfig, job: Job) -> None:
+    network = job.network()
+    layer, weights = _weights(network, config.layer)
+    colored = weights.shape[1] == 3
+    single = colored or weights.shape[1] == 1
+    count, inputs = weights.shape[:2]
+    everything = f"0-{(count if single else min(FEW, count)) - 1}"
+    chosen = parse_numbers(config.channel or everything, count, f"filter of {layer}")
+    chosen = _sorted(chosen, weights, config.sort)
+    seen = list(range(inputs))
+    if not single:
+        seen = parse_numbers(config.inputs or f"0-{min(FEW, inputs) - 1}", inputs, f"input channel of {layer}")
+    zoom = config.zoom or max(1, round(TILE / max(weights.shape[2:])))
+    picked = weights[chosen] if single else weights[chosen][:, seen]
+    tiles = _tiles(picked, weights.abs().max() if config.scale == "all" else None, single)
+    images = [figures.enlarged(tile, zoom) for tile in tiles]
+    captions = [str(number) for number in chosen] if single else []
+    page = figures.sheet(images, captions, columns=config.columns if single else len(seen))
+    job.save_image(page.image)
+    if config.raw:
+        job.save_array(picked, "weights")
+    norms = weights.flatten(1).norm(dim=1)
+    job.scores.update(
+        layer=layer,
+        filters=count,
+        inputs=inputs,
+        kernel="x".join(map(str, weights.shape[2:])),
+        weak_filters=int((norms < 0.01 * norms.max()).sum()),
+    )
+    job.record(shown=chosen, inputs_shown=None if single else seen, norms=norms[chosen])
+
+
+def _weights(network: Network, name: str) -> tuple[str, Tensor]:
+    """(filters, inputs, height, width) of a convolution. Raises UserError that lists those there are."""
+    modules = dict(network.module.named_modules())
+    convolutions = [known for known in network.layers if isinstance(modules[known], nn.Conv2d)]
+    if not convolutions:
+        raise UserError(f"{network.name} has no convolutions.")
+    layer = network.layer(name) if name else network.layer(convolutions[0])
+    module = modules[layer.name]
+    if not isinstance(module, nn.Conv2d):
+        near = [c for c in convolutions if network.layers[c].order < layer.order] or convolutions
+        raise UserError(f"{name} is a {layer.kind} and has no filters; the convolution before it is {near[-1]}.")
+    return name or layer.name, module.weight.detach().float().cpu()
+
+
+def _tiles(weights: Tensor, largest: Tensor | None, single: bool) -> list[Image.Image]:
+    """Zero is mid grey; the largest magnitude (of the tile, or `largest`) is black or white."""
+    pictures = weights if single else weights.flatten(0, 1)[:, None]
+    span = largest if largest is not None else pictures.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    return [outputs.to_image(picture.expand(3, -1, -1)) for picture in 0.5 + 0.5 * pictures / span]
+
+
+def _sorted(chosen: list[int], weights: Tensor, sort: str) -> list[int]:
+    if sort == "none":
+        return chosen
+    flat = weights[chosen].flatten(1)
+    norms = flat.norm(dim=1)
+    if sort == "norm":
+        return [chosen[i] for i in norms.argsort(descending=True).tolist()]
+    return [chosen[i] for i in _chain(F.normalize(flat, dim=1) @ F.normalize(flat, dim=1).T, int(norms.argmax()))]
+
+
+def _chain(similarity: Tensor, first: int) -> list[int]:
+    """From `first` always to the most similar one that is left."""
+    order, left = [first], torch.ones(len(similarity), dtype=torch.bool)
+    left[first] = False
+    while left.any():
+        order.append(int(similarity[order[-1]].masked_fill(~left, -2).argmax()))
+        left[order[-1]] = False
+    return order

@@ -1,0 +1,125 @@
+"""`cnnvis patches`: the patches of many pictures that excite each unit most, cut where the unit can see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli import figures
+from cnnvis_cli.config.patches import PatchesConfig
+from cnnvis_cli.engine.exemplars import Exemplars
+from cnnvis_cli.engine.expressions import parse_numbers
+from cnnvis_cli.engine.features import activations, middle_layer
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.receptive import ReceptiveField, receptive_fields
+from cnnvis_cli.errors import Interrupted, UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import Source, find_pictures, resize, to_square
+
+# Side of a patch on the sheet, in pixels, at least. What lies beyond the picture's border is of this grey.
+TILE, OUTSIDE = 72, 0.85
+
+Patch = dict[str, Any]
+
+
+def run(config: PatchesConfig, job: Job) -> None:
+    network = job.network()
+    layer = config.layer or middle_layer(network)
+    units = parse_numbers(config.channel, network.layer(layer).channels, f"channel of {layer}")
+    sources = find_pictures(config.images)
+    found = _search(config, job, network, layer, units, sources)
+    field = receptive_fields(network)[network.layer(layer).name]
+    patches = [_patches(found, row, unit, sources, field) for row, unit in enumerate(units)]
+    if not any(patches):
+        raise UserError(f"none of the {len(sources)} pictures can be read: {next(iter(job.skipped.values()))}")
+    tiles = _cut(job, network, patches, field)
+    captions = [_caption(patch) for row in patches for patch in row]
+    job.save_image(figures.sheet(tiles, captions, columns=max(map(len, patches))).image)
+    columns = ("unit", "rank", "value", "file", "row", "column", "top", "bottom", "left", "right")
+    job.save_csv(columns, [[patch[key] for key in columns] for row in patches for patch in row], "patches")
+    job.scores.update(layer=layer, units=len(units), pictures=len(sources) - len(job.skipped), left_out=len(job.skipped))
+    job.scores["receptive_field"] = "x".join(map(str, field.size)) if field.size else "whole picture"
+    job.scores["mean_of_best"] = float(sum(row[0]["value"] for row in patches) / len(patches))
+    labels = [[patch["source"].label for patch in row] for row in patches]
+    if len({source.label for source in sources}) > 1:
+        # How much of a unit's row is of one class: 1 for a unit that answers to one class alone.
+        shares = [Counter(row).most_common(1)[0][1] / len(row) for row in labels]
+        job.scores["share_of_one_class"] = sum(shares) / len(shares)
+
+
+def _search(
+    config: PatchesConfig, job: Job, network: Network, layer: str, units: list[int], sources: list[Source]
+) -> Exemplars:
+    """One pass over the pictures, however many. Ctrl-C keeps the state; the same command goes on from there."""
+    found = Exemplars(len(units), min(config.count, len(sources)))
+    number = {source: i for i, source in enumerate(sources)}
+    done = 0
+    if (state := job.saved_state) is not None and state["pictures"] == len(sources):
+        found.values, found.places, done, job.skipped = state["values"], state["places"], state["done"], state["skipped"]
+    sides = (network.size, network.preprocessing.resize)
+    try:
+        for part, pictures in job.stream(sources[done:], *sides, batch=config.batch, label=f"patches of {layer}"):
+            with torch.no_grad():
+                maps = activations(network, pictures, [layer])[layer][:, units]
+            numbers = torch.tensor([number[source] for source in part])
+            found.update(maps, numbers)
+            done = int(numbers[-1]) + 1
+    except Interrupted:
+        state = {"values": found.values, "places": found.places, "done": done, "skipped": job.skipped}
+        job.save_state({**state, "pictures": len(sources)})
+        raise Interrupted(
+            f"interrupted after {done} of {len(sources)} pictures. The same command goes on from there."
+        ) from None
+    return found
+
+
+def _patches(found: Exemplars, row: int, unit: int, sources: list[Source], field: ReceptiveField) -> list[Patch]:
+    """One unit's row, best first."""
+    patches = []
+    for rank, value in enumerate(found.values[row].tolist()):
+        if value == -torch.inf:
+            break
+        picture, y, x = (int(place) for place in found.places[:, row, rank])
+        top, bottom, left, right = field.box(y, x)
+        box = {"top": top, "bottom": bottom, "left": left, "right": right}
+        source = sources[picture]
+        where = {"file": str(source.path), "source": source, "row": y, "column": x, **box}
+        patches.append({"unit": unit, "rank": rank + 1, "value": value, **where})
+    return patches
+
+
+def _caption(patch: Patch) -> str:
+    return f"unit {patch['unit']}: {patch['value']:.3g}" if patch["rank"] == 1 else f"{patch['value']:.3g}"
+
+
+def _cut(job: Job, network: Network, patches: list[list[Patch]], field: ReceptiveField) -> list[Tensor]:
+    """The tiles of the sheet (3, S, S'), in the order of the rows. The pictures are read once more, one at a time."""
+    winners: dict[Source, list[tuple[int, Patch]]] = {}
+    flat = [patch for row in patches for patch in row]
+    for number, patch in enumerate(flat):
+        winners.setdefault(patch["source"], []).append((number, patch))
+    tiles = [torch.empty(0)] * len(flat)
+    with job.track("cutting", len(winners)) as bar:
+        for done, (source, theirs) in enumerate(winners.items(), start=1):
+            square = to_square(job.read(source), network.size, network.preprocessing.resize)[0].cpu()
+            for number, patch in theirs:
+                tiles[number] = _tile(square, patch, field)
+            bar.advance(done)
+    return tiles
+
+
+def _tile(square: Tensor, patch: Patch, field: ReceptiveField) -> Tensor:
+    """What the unit sees, at its place in a tile of the receptive field's size (the picture's, where that is smaller)."""
+    cut = square[:, patch["top"] : patch["bottom"], patch["left"] : patch["right"]]
+    if field.size is not None and max(field.size) < square.shape[1]:
+        tile = torch.full((3, *field.size), OUTSIDE)
+        top, left = patch["top"] - field.rows.first(patch["row"]), patch["left"] - field.columns.first(patch["column"])
+        tile[:, top : top + cut.shape[1], left : left + cut.shape[2]] = cut
+    else:
+        tile = torch.full((3, *square.shape[1:]), OUTSIDE)
+        tile[:, patch["top"] : patch["bottom"], patch["left"] : patch["right"]] = cut
+    factor = max(1, round(TILE / max(tile.shape[1:])))
+    return resize(tile[None], tile.shape[1] * factor, tile.shape[2] * factor)[0]

@@ -1,0 +1,27 @@
+"""Settings of `cnnvis activations`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from cnnvis_cli.config.base import NetworkConfig, Text
+
+
+class ActivationsConfig(NetworkConfig):
+    """What a layer's units answer to one picture, as maps."""
+
+    image: Text = Field("sample:chelsea", description="a picture: file or sample:NAME")
+    layer: Text = Field("", description="a layer with maps; the middle one of them if empty")
+    channel: Text = Field("", description="which units: 7, '1,5,9' or 0-63; the strongest if empty")
+    count: int = Field(48, ge=1, description="how many of the strongest")
+    scale: Literal["each", "all"] = Field("each", description="each map fills the range, or all share one")
+    mark: int = Field(6, ge=0, description="how many of the strongest are framed and laid over the picture")
+    size: int | None = Field(None, ge=8, le=4096, description="short side that the network sees; default: its own")
+    columns: int | None = Field(None, ge=1, description="columns of the sheet")
+    raw: bool = Field(False, description="write the maps as .npy")
+
+    def slug(self) -> str:
+        return f"{self.model}_{Path(self.image.removeprefix('sample:')).stem}_{self.layer or 'middle'}"

@@ -1,0 +1,27 @@
+"""Settings of `cnnvis filters`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cnnvis_cli.config.base import NetworkConfig, Text
+
+
+class FiltersConfig(NetworkConfig):
+    """The weights of a convolution as pictures: in colour where it reads colours, else grey, one per input channel."""
+
+    layer: Text = Field("", description="a convolution; the first if empty")
+    channel: Text = Field("", description="which filters: 7, '1,5,9' or 0-63; all (of deeper layers the first 16) if empty")
+    inputs: Text = Field("", description="which input channels of a deeper layer; the first 16 if empty")
+    scale: Literal["each", "all"] = Field("each", description="each filter fills the range, or all share one")
+    sort: Literal["none", "norm", "similar"] = Field(
+        "none", description="as they are, strongest first, or each next to its like"
+    )
+    zoom: int | None = Field(None, ge=1, le=64, description="pixels per weight; tiles of about 48 pixels if not given")
+    columns: int | None = Field(None, ge=1, description="columns of the sheet of coloured filters")
+    raw: bool = Field(False, description="write the weights as .npy")
+
+    def slug(self) -> str:
+        return f"{self.model}_{self.layer or 'first'}{'_' + self.sort if self.sort != 'none' else ''}"

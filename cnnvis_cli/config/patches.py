@@ -1,0 +1,20 @@
+"""Settings of `cnnvis patches`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_name
+
+
+class PatchesConfig(NetworkConfig):
+    """The patches of many pictures that excite each unit most (background texts 3 and 5: maximally activating patches)."""
+
+    images: TextList = Field(("sample:*",), description="folders, globs, files or samples, separated by commas")
+    layer: Text = Field("", description="a layer; the middle one of those with maps if empty")
+    channel: Text = Field("0-7", description="which units, a row each: 7, '1,5,9' or 0-63")
+    count: int = Field(9, ge=1, le=100, description="patches per unit, at most one per picture")
+    batch: int = Field(32, ge=1, description="pictures at once")
+
+    def slug(self) -> str:
+        return f"{self.model}_{collection_name(self.images)}_{self.layer or 'middle'}_{self.channel}"
