@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
+    "fool": "Change a picture so little that one hardly sees it, and the network answers something else.",
 }
 
 

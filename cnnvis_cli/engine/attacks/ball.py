@@ -30,6 +30,7 @@ def pgd(
     random_start: bool = True,
     restarts: int = 1,
     stop_early: bool = True,
+    confidence: float = 0.0,
     loss: Loss = "cross-entropy",
     update: Update | None = None,
     seed: int = 0,
@@ -38,8 +39,8 @@ def pgd(
 
     `rate`: change of a value (linf) or length (l2) per step; default 2.5 epsilon / steps, as in the paper. `momentum` 1 is
     MI-FGSM's (Dong et al. 2018). `update`: default the sign of the gradient (linf) or the gradient over its length (l2).
-    Pictures that fool the network leave the batch if `stop_early`. Returns (B, 3, H, W): for each picture the start that
-    came furthest.
+    With `stop_early`, pictures leave the batch once the network gives the wrong class at least the probability `confidence`
+    (0: once it is fooled). Returns (B, 3, H, W): for each picture the start that came furthest.
     """
     if rate is None:
         rate = 2.5 * min(problem.budget.epsilon, 1.0) / steps
@@ -56,15 +57,15 @@ def pgd(
             update or ("sign" if problem.budget.norm == "linf" else "unit"),
             rate,
             momentum,
-            done=problem.stop(places) if stop_early else None,
+            done=problem.stop(places, confidence) if stop_early else None,
         )
-        pictures = synthesize(loop).pictures
+        pictures = synthesize(loop, watch=problem.watch).pictures
         slack = problem.slack(pictures, places) if restarts > 1 else torch.zeros(len(places))
         better = slack > reached[places]
         best[places[better]] = pictures[better.to(pictures.device)]
         reached[places[better]] = slack[better]
         places = places[slack <= 0] if restarts > 1 else places
-        if not len(places):
+        if not len(places) or problem.watch.should_stop():
             break
     return best
 
@@ -75,7 +76,13 @@ def fgsm(problem: Problem, *, loss: Loss = "cross-entropy") -> Tensor:
 
 
 def ascent(
-    problem: Problem, *, steps: int = 200, rate: float = 0.25 / 255, update: Update = "normalized", stop_early: bool = True
+    problem: Problem,
+    *,
+    steps: int = 200,
+    rate: float = 0.25 / 255,
+    update: Update = "normalized",
+    stop_early: bool = True,
+    confidence: float = 0.0,
 ) -> Tensor:
     """The lecture's demo: from the picture, add a little of the class score's gradient until the network is fooled.
 
@@ -83,7 +90,14 @@ def ascent(
     (`"gradient"`). Bounded only by [0, 1] where the budget is infinite.
     """
     return pgd(
-        problem, steps=steps, rate=rate, random_start=False, loss="score", update=update, stop_early=stop_early
+        problem,
+        steps=steps,
+        rate=rate,
+        random_start=False,
+        loss="score",
+        update=update,
+        stop_early=stop_early,
+        confidence=confidence,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -89,13 +90,17 @@ def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled
         for place in places[hit].tolist():
             how[place] = name
 
-    attempt("lattice", lambda places, floats: lattice_search(problem, floats, places, searches))
+    attempt("lattice", partial(lattice_search, problem, rounds=searches))
     for threshold in OUTWARD:
-        attempt("outward", lambda places, floats, at=threshold: rounded(problem.base_at(places), floats, problem.budget, at))
+        attempt("outward", partial(_outward, problem, threshold))
     return Settled(result, fooled, how)
 
 
-def lattice_search(problem: Problem, pictures: Tensor, places: Tensor, rounds: int) -> Tensor:
+def _outward(problem: Problem, threshold: float, places: Tensor, pictures: Tensor) -> Tensor:
+    return rounded(problem.base_at(places), pictures, problem.budget, threshold)
+
+
+def lattice_search(problem: Problem, places: Tensor, pictures: Tensor, rounds: int) -> Tensor:
     """8-bit pictures near float `pictures`: rounded, then single values moved by one level along the gradient, as few as the
     linear model says are needed. In linf no value changes by more levels than the float change had, rounded up."""
     base, budget = problem.base_at(places), problem.budget
@@ -103,7 +108,7 @@ def lattice_search(problem: Problem, pictures: Tensor, places: Tensor, rounds: i
     if budget.norm == "linf":
         largest = (budget.size(pictures - base) * LEVELS - _TOLERANCE).ceil()
         bounds = largest.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + _TOLERANCE))
-    levels = rounded(base, pictures, budget)
+    levels = rounded(base, pictures, budget, 0.5 if budget.norm == "linf" else 0.75)  # inward in l2, to leave room for moves
     evaluate = problem.evaluator(Goal.slack, places)
     for attempt in range(rounds):
         values, gradient = evaluate(levels, torch.arange(len(places)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -22,18 +21,19 @@ def deepfool(problem: Problem, *, steps: int = 50, candidates: int = 10, oversho
     Only the `candidates` classes of the highest scores are looked at. The norm is that of the budget; its size is no bound.
     As the authors' code: boundaries are found from x0 plus the sum of the bare steps, looked at 1 + `overshoot` times it.
     """
-    if problem.goal.targets is not None or problem.goal.confidence:
-        raise UserError("DeepFool goes to the nearest other class and stops there: it takes neither target nor confidence.")
+    if problem.goal.targets is not None:
+        raise UserError("DeepFool goes to the nearest other class: it takes no target. Use carlini-wagner or lbfgs.")
     base, places = problem.base, problem.everything
     change, result = torch.zeros_like(base), base.clone()
     order = problem.ask(base, places).topk(min(candidates, _classes(problem)), dim=1).indices
     labels = problem.goal.labels
-    for _ in range(steps):
+    for step in range(steps):
         rows = places.to(base.device)
         distances, directions, crossed = _boundaries(problem, result[rows], places, order[rows], labels[rows])
         places = places[~crossed.cpu()]
-        if not len(places):
+        if not len(places) or problem.watch.should_stop():
             break
+        problem.watch.on_step(step + 1, distances.amin(1), result)
         rows = places.to(base.device)
         nearest = distances[~crossed].argmin(1)
         picked = torch.arange(len(places), device=base.device)
@@ -87,7 +87,7 @@ def carlini_wagner(
     """The smallest change in l2 that fools (Carlini and Wagner 2017): minimize |d|^2 + c max(kappa - slack, 0).
 
     The picture is (tanh(w) + 1) / 2 with Adam on w; c is searched for each picture, `searches` times, from `constant`.
-    The slack counts a confidence, where one is asked for, in place of kappa. Pictures whose loss stands still leave early.
+    Pictures whose loss stands still leave early.
     """
 
     def value(goal: Goal, logits: Tensor) -> Tensor:
@@ -109,7 +109,8 @@ def lbfgs(problem: Problem, *, steps: int = 30, searches: int = 6, constant: flo
         return Loop(Pixels(start), evaluate, steps, "lbfgs", 1.0, done=done, line_search=True)
 
     one_by_one = [
-        _least_change(problem, place, Goal.log_probability, loop, searches, constant, steps) for place in problem.everything.split(1)
+        _least_change(problem, place, Goal.log_probability, loop, searches, constant, steps)
+        for place in problem.everything.split(1)
     ]
     return torch.cat(one_by_one)
 
@@ -143,7 +144,9 @@ def _least_change(
 
         run = loop(base, evaluate, closest.stalled)
         image = run.image
-        synthesize(run)
+        synthesize(run, watch=problem.watch)
+        if problem.watch.should_stop():
+            break
         high = torch.where(closest.found, weights, high)
         low = torch.where(closest.found, low, weights)
         weights = torch.where(high.isinf(), weights * 10, (low + high) / 2)
@@ -169,7 +172,8 @@ class _Closest:
 
     def see(self, pictures: Tensor, change: Tensor, index: Tensor) -> None:
         rows = index.to(self.length.device)
-        hit = self._problem.met_last(self._places[index])
+        inside = (pictures.amin((1, 2, 3)) >= 0) & (pictures.amax((1, 2, 3)) <= 1)  # a line search may look outside
+        hit = self._problem.met_last(self._places[index]) & inside
         length = change.flatten(1).norm(dim=1)
         closer = hit & (length < self.length[rows])
         self.found[rows] |= hit

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.synthesize import Evaluate
+from cnnvis_cli.engine.synthesize import Evaluate, Watch
 
 Norm = Literal["linf", "l2"]
 Model = Callable[[Tensor], Tensor]
@@ -22,24 +22,20 @@ class Goal:
     """When pictures count as fooling the network.
 
     `labels` (B,): the classes they belong to. `targets` (B,): the classes they shall be taken for; None: any other class.
-    `confidence`: the least probability, in [0, 1), that the network must give to the wrong class. Raises UserError where a
-    target is the picture's own class.
+    Raises UserError where a target is the picture's own class.
     """
 
     labels: Tensor
     targets: Tensor | None = None
-    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.targets is not None and bool((self.targets == self.labels).any()):
             raise UserError("the target is the class that the picture already has. Choose another target.")
-        if not 0 <= self.confidence < 1:
-            raise UserError(f"confidence {self.confidence:g} is no probability from 0 to below 1.")
 
     def at(self, index: Tensor) -> Goal:
         """The goal for some of the pictures."""
         index = index.to(self.labels.device)
-        return Goal(self.labels[index], None if self.targets is None else self.targets[index], self.confidence)
+        return Goal(self.labels[index], None if self.targets is None else self.targets[index])
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """(B,) to be raised: log-probability of the target, or minus that of the label (Goodfellow et al. 2015)."""
@@ -60,20 +56,12 @@ class Goal:
     def slack(self, logits: Tensor) -> Tensor:
         """(B,) in units of logits: above 0 where the goal is met, and by how much; below 0 what is missing."""
         if self.targets is not None:
-            wrong = self.targets
-            margin = _pick(logits, wrong) - _without(logits, wrong).amax(1)
-        else:
-            others = _without(logits, self.labels)
-            wrong = others.argmax(1)
-            margin = others.amax(1) - _pick(logits, self.labels)
-        if not self.confidence:
-            return margin
-        odds = _pick(logits, wrong) - _without(logits, wrong).logsumexp(1)
-        return torch.minimum(margin, odds - math.log(self.confidence / (1 - self.confidence)))
+            return _pick(logits, self.targets) - _without(logits, self.targets).amax(1)
+        return _without(logits, self.labels).amax(1) - _pick(logits, self.labels)
 
-    def met(self, logits: Tensor) -> Tensor:
-        """(B,) bool."""
-        return self.slack(logits) > 0
+    def met(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
+        """(B,) bool: the goal is met, and the network gives the wrong class at least that probability."""
+        return (self.slack(logits) > 0) & (logits.softmax(1).amax(1) >= confidence)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
@@ -107,15 +95,26 @@ class Problem:
     """Pictures (B, 3, H, W) in [0, 1] on which `model`, from pictures to logits (B, classes), is to be fooled.
 
     `queries` and `gradients` (B,) count the forward and the backward passes each picture has cost. With `eightbit`, an
-    attack that stops early goes on until the picture fools the network when rounded to 8 bits as well.
+    attack that stops early goes on until the picture fools the network when rounded to 8 bits as well. `watch` follows the
+    attack step by step, and can stop it.
     """
 
-    def __init__(self, model: Model, pictures: Tensor, goal: Goal, budget: Budget, *, eightbit: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        pictures: Tensor,
+        goal: Goal,
+        budget: Budget,
+        *,
+        eightbit: bool = True,
+        watch: Watch | None = None,
+    ) -> None:
         self.model = model
         self.base = pictures.detach()
         self.goal = goal
         self.budget = budget
         self.eightbit = eightbit
+        self.watch = watch or Watch()
         self.queries = torch.zeros(len(pictures), dtype=torch.long)
         self.gradients = torch.zeros(len(pictures), dtype=torch.long)
         self._last = torch.empty(0)
@@ -158,28 +157,29 @@ class Problem:
 
         def evaluate(pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
             parts = [one(*pair) for pair in zip(pictures.split(batch), places[index].split(batch), strict=True)]
-            values, gradient, self._last = (parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True)))
+            values, gradient, self._last = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
             return values, gradient
 
         return evaluate
 
-    def met_last(self, places: Tensor) -> Tensor:
+    def met_last(self, places: Tensor, confidence: float = 0.0) -> Tensor:
         """(B,) whether the goal was met by the answers to the last evaluation, of the pictures at these places."""
-        return self.goal.at(places).met(self._last)
+        return self.goal.at(places).met(self._last, confidence)
 
-    def stop(self, places: Tensor | None = None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished."""
+    def stop(self, places: Tensor | None = None, confidence: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished, with
+        at least that probability of the wrong class."""
         from cnnvis_cli.engine.attacks.eightbit import rounded  # imports Problem
 
         places = self.everything if places is None else places
 
         def done(pictures: Tensor, values: Tensor, index: Tensor) -> Tensor:
             where = places[index]
-            hit = self.met_last(where).cpu()
+            hit = self.met_last(where, confidence).cpu()
             if self.eightbit and bool(hit.any()):
                 again = where[hit]
                 saved = rounded(self.base_at(again), pictures[hit.to(pictures.device)], self.budget)
-                hit[hit.clone()] = self.slack(saved, again) > 0
+                hit[hit.clone()] = self.goal.at(again).met(self.ask(saved, again), confidence).cpu()
             return hit
 
         return done

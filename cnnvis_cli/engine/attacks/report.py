@@ -31,7 +31,13 @@ def changes(before: Tensor, after: Tensor) -> list[Change]:
         change = new - old
         error = change.square().mean().item()
         ssim = structural_similarity(
-            old.numpy(), new.numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            old.numpy(),
+            new.numpy(),
+            channel_axis=0,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
         psnr = math.inf if error == 0 else -10 * math.log10(error)
         l0 = int((change.abs().amax(0) > 0.5 / 255).sum())

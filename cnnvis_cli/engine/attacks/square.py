@@ -29,8 +29,9 @@ def square(problem: Problem, *, queries: int = 1000, share: float = 0.8, seed: i
     slack = problem.slack(current, places)
     for count in range(queries - 1):
         places = (slack <= 0).nonzero().flatten()
-        if not len(places):
+        if not len(places) or problem.watch.should_stop():
             break
+        problem.watch.on_step(count + 1, slack, current)
         area = share / 2 ** sum(count * 10_000 / queries > mark for mark in _SHRINK)
         tried = torch.stack([propose(base[i], current[i], budget.epsilon, area, generators[i]) for i in places.tolist()])
         reached = problem.slack(tried, places)

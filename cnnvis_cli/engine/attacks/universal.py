@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
@@ -28,5 +27,5 @@ def universal(problem: Problem, *, steps: int = 50, rate: float | None = None, b
     image = Shared(problem.base, problem.budget.epsilon, problem.budget.norm)
     update = "sign" if problem.budget.norm == "linf" else "unit"
     loop = Loop(image, problem.evaluator(value, batch=batch), steps, update, rate)  # type: ignore[arg-type]
-    pictures = synthesize(loop).pictures
+    pictures = synthesize(loop, watch=problem.watch).pictures
     return image.change.detach()[0], pictures
