@@ -159,9 +159,10 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
     state = job.saved_state or {"pictures": [], "queries": [], "gradients": [], "how": []}
     batch = len(pictures) if config.attack == "universal" else config.batch
     places = list(torch.arange(len(pictures)).split(batch))
+    total = config.queries if config.attack == "square" else config.steps or 40
     for number in range(len(state["pictures"]), len(places)):
         where = places[number]
-        with job.track(f"fool {config.attack} {number + 1}/{len(places)}", config.steps or config.queries) as bar:
+        with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
             watch = Watch(partial(_advance, bar), job.session.interrupt)
             problem = Problem(network, pictures[where.to(pictures.device)], goal.at(where), _budget(config), watch=watch)
             found = _attack(config, problem)
@@ -239,16 +240,22 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
     tiles, captions = [], []
     for case, row in zip(cases, rows, strict=True):
         change = (row["saved"] - case.picture)[0]
-        factor = config.magnify or 0.4 / max(change.abs().flatten().quantile(0.99).item(), 2 / 255)
+        factor = config.magnify or round(0.3 / max(change.abs().max().item(), 2 / 255))
         shown = (0.5 + factor * change).clamp(0, 1)
         job.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
-        tiles += [case.picture[0], shown, row["saved"][0]]
+        tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
             f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
             f"change x {factor:.0f}",
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
     job.save_image(figures.sheet(tiles, captions, columns=3).image, "compare")
+
+
+def _enlarged(picture: Tensor, least: int = 192) -> Tensor:
+    """(3, H, W) with every pixel repeated until captions have room beside small pictures."""
+    times = math.ceil(least / picture.shape[-1])
+    return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
 def _short(label: str) -> str:

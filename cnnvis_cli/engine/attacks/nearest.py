@@ -96,7 +96,7 @@ def carlini_wagner(
     def loop(start: Tensor, evaluate: Evaluate, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loop:
         return Loop(Box(start), evaluate, steps, "adam", rate, done=done)
 
-    return _least_change(problem, problem.everything, value, loop, searches, constant, steps)
+    return _least_change(problem, problem.everything, value, loop, searches, constant, steps, kappa)
 
 
 def lbfgs(problem: Problem, *, steps: int = 30, searches: int = 6, constant: float = 0.1) -> Tensor:
@@ -119,14 +119,21 @@ MakeLoop = Callable[[Tensor, Evaluate, Callable[[Tensor, Tensor, Tensor], Tensor
 
 
 def _least_change(
-    problem: Problem, places: Tensor, value: Value, loop: MakeLoop, searches: int, constant: float, steps: int
+    problem: Problem,
+    places: Tensor,
+    value: Value,
+    loop: MakeLoop,
+    searches: int,
+    constant: float,
+    steps: int,
+    margin: float = 0.0,
 ) -> Tensor:
     """Minimize |d|^2 - c value for the smallest c that fools, searched by tens and then by halves (Carlini and Wagner 2017).
 
-    Returns the pictures of least |d| that fooled on the way; the last ones where none did.
+    Returns the pictures of least |d| that fooled, by `margin` logits, on the way; the last ones where none did.
     """
     base = problem.base_at(places)
-    closest = _Closest(problem, places)
+    closest = _Closest(problem, places, margin)
     inner = problem.evaluator(value, places)
     weights = torch.full((len(places),), constant, device=base.device)
     low, high = torch.zeros_like(weights), torch.full_like(weights, torch.inf)
@@ -158,8 +165,8 @@ def _least_change(
 class _Closest:
     """Keeps, over all searches, the fooling picture of least change, and sees when a search stands still."""
 
-    def __init__(self, problem: Problem, places: Tensor) -> None:
-        self._problem, self._places = problem, places
+    def __init__(self, problem: Problem, places: Tensor, margin: float) -> None:
+        self._problem, self._places, self._margin = problem, places, margin
         self.pictures = problem.base_at(places).clone()
         self.length = torch.full((len(places),), torch.inf, device=self.pictures.device)
         self.found = torch.zeros(len(places), dtype=torch.bool, device=self.pictures.device)
@@ -168,21 +175,25 @@ class _Closest:
         self.found = torch.zeros_like(self.found)
         self._patience = patience
         self._seen = 0
-        self._before = torch.full((len(self._places),), -torch.inf)
+        self._best = torch.full((len(self._places),), -torch.inf)
+        self._before = self._best.clone()
 
     def see(self, pictures: Tensor, change: Tensor, index: Tensor) -> None:
         rows = index.to(self.length.device)
         inside = (pictures.amin((1, 2, 3)) >= 0) & (pictures.amax((1, 2, 3)) <= 1)  # a line search may look outside
-        hit = self._problem.met_last(self._places[index]) & inside
+        hit = (self._problem.slack_last(self._places[index]) > self._margin) & inside
         length = change.flatten(1).norm(dim=1)
         closer = hit & (length < self.length[rows])
         self.found[rows] |= hit
         self.pictures[rows[closer]], self.length[rows[closer]] = pictures[closer], length[closer]
 
     def stalled(self, pictures: Tensor, values: Tensor, index: Tensor) -> Tensor:
-        """For the loop's `done`: pictures whose loss fell by less than 1 in 10,000 since the last look (as CW's code)."""
+        """For the loop's `done`: pictures whose least loss of the last steps is less than 1 in 10,000 below the one before
+        (CW's code compares the loss of the whole batch, every tenth of the steps)."""
+        self._best[index] = torch.maximum(self._best[index], values.float().cpu())
         self._seen += 1
         if self._seen % self._patience:
             return torch.zeros(len(index), dtype=torch.bool)
-        before, self._before[index] = self._before[index], values.float().cpu()
-        return -values.cpu() > -0.9999 * before if self._seen > self._patience else torch.zeros(len(index), dtype=torch.bool)
+        still = -self._best[index] > -0.9999 * self._before[index]
+        self._before[index] = self._best[index]
+        return still & (self._seen > self._patience)

@@ -162,9 +162,9 @@ class Problem:
 
         return evaluate
 
-    def met_last(self, places: Tensor, confidence: float = 0.0) -> Tensor:
-        """(B,) whether the goal was met by the answers to the last evaluation, of the pictures at these places."""
-        return self.goal.at(places).met(self._last, confidence)
+    def slack_last(self, places: Tensor) -> Tensor:
+        """(B,) slack of the answers to the last evaluation, of the pictures at these places."""
+        return self.goal.at(places).slack(self._last)
 
     def stop(self, places: Tensor | None = None, confidence: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished, with
@@ -175,7 +175,7 @@ class Problem:
 
         def done(pictures: Tensor, values: Tensor, index: Tensor) -> Tensor:
             where = places[index]
-            hit = self.met_last(where, confidence).cpu()
+            hit = self.goal.at(where).met(self._last, confidence).cpu()
             if self.eightbit and bool(hit.any()):
                 again = where[hit]
                 saved = rounded(self.base_at(again), pictures[hit.to(pictures.device)], self.budget)
