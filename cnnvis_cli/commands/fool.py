@@ -41,7 +41,8 @@ class Case:
 
 def run(config: FoolConfig, job: Job) -> None:
     network = job.network()
-    cases = _cases(config, job, config.size or network.size)
+    others = {entry: job.network(_other(entry)) for entry in config.also}
+    cases = _cases(config, job, network)
     pictures = torch.cat([case.picture for case in cases])
     goal = _goal(config, network, cases, pictures)
     names = [case.name for case in cases]
@@ -64,30 +65,36 @@ def run(config: FoolConfig, job: Job) -> None:
     if config.budgets:
         _curve(config, job, network, pictures, goal)
     if config.also:
-        _transfer(config, job, network, cases, rows)
+        _transfer(config, job, {config.model: network, **others}, cases, rows)
 
 
 # What is attacked, and what is wanted of it
 
 
-def _cases(config: FoolConfig, job: Job, size: int) -> list[Case]:
+def _other(entry: str) -> NetworkConfig:
+    model, _, weights = entry.partition("@")
+    return NetworkConfig.model_validate({"model": model, "weights": weights})
+
+
+def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
     cases: list[Case] = []
+    size = config.size or network.size
     for what in config.image:
         if what == "noise":
             picture = (0.5 + 0.2 * noise([config.seed], 3, size, size)).clamp(0, 1).to(job.session.device)
             cases.append(Case("noise", eight_bit(picture)))
             continue
         for source in find_pictures(what):
-            cases.append(Case(_unique(source, cases), _prepared(job, source, size), source.label))
+            cases.append(Case(_unique(source, cases), _prepared(job, source, network, size), source.label))
     return cases
 
 
-def _prepared(job: Job, source: Source, size: int) -> Tensor:
-    """The picture as it is judged: short side to 8/7 of the size, as networks are tested, the centre, 8-bit; a square of the
-    right size is taken as it is, so that what `fool` saved can be given to it again."""
+def _prepared(job: Job, source: Source, network: Network, size: int) -> Tensor:
+    """The picture as the network is tested: resized, the centre square, 8-bit. One of the right size is taken as it is, so
+    that what `fool` saved can be given to it again."""
     picture = job.read(source)
     if picture.shape[-2:] != (size, size):
-        picture = to_square(picture, size, round(size * 8 / 7))
+        picture = to_square(picture, size, round(size * network.preprocessing.resize / network.size))
     return eight_bit(picture)
 
 
@@ -144,9 +151,14 @@ def _attack(config: FoolConfig, problem: Problem) -> Tensor:
         "deepfool": partial(deepfool, problem, **steps, candidates=config.candidates, overshoot=config.overshoot),
         "carlini-wagner": partial(carlini_wagner, problem, **given, **search, kappa=config.kappa),
         "square": partial(square, problem, queries=config.queries, seed=config.seed),
-        "universal": lambda: universal(problem, **given, batch=config.batch)[1],
+        "universal": lambda: _common_change(config, problem)[1],
     }
     return attacks[config.attack]()
+
+
+def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor]:
+    given: dict[str, Any] = {key: getattr(config, key) for key in ("steps", "rate") if getattr(config, key) is not None}
+    return universal(problem, batch=config.batch, **given)
 
 
 def _budget(config: FoolConfig) -> Budget:
@@ -165,7 +177,11 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
         with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
             watch = Watch(partial(_advance, bar), job.session.interrupt)
             problem = Problem(network, pictures[where.to(pictures.device)], goal.at(where), _budget(config), watch=watch)
-            found = _attack(config, problem)
+            if config.attack == "universal":
+                change, found = _common_change(config, problem)
+                job.save_picture(_shown(config, change)[0], "universal")
+            else:
+                found = _attack(config, problem)
         if job.session.interrupt():
             job.save_state(state)
             raise Interrupted(
@@ -240,8 +256,7 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
     tiles, captions = [], []
     for case, row in zip(cases, rows, strict=True):
         change = (row["saved"] - case.picture)[0]
-        factor = config.magnify or round(0.3 / max(change.abs().max().item(), 2 / 255))
-        shown = (0.5 + factor * change).clamp(0, 1)
+        shown, factor = _shown(config, change)
         job.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
@@ -250,6 +265,12 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
     job.save_image(figures.sheet(tiles, captions, columns=3).image, "compare")
+
+
+def _shown(config: FoolConfig, change: Tensor) -> tuple[Tensor, float]:
+    """A change (3, H, W) magnified around grey, and the factor."""
+    factor = config.magnify or round(0.3 / max(change.abs().max().item(), 2 / 255))
+    return (0.5 + factor * change).clamp(0, 1), factor
 
 
 def _enlarged(picture: Tensor, least: int = 192) -> Tensor:
@@ -290,23 +311,22 @@ def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
     job.record(curve={"epsilon": config.budgets, "accuracy": shares})
 
 
-def _transfer(config: FoolConfig, job: Job, network: Network, cases: list[Case], rows: list[dict[str, Any]]) -> None:
-    """Who is fooled by what was made for whom: the share of pictures whose answer changes."""
-    networks = {config.model: network}
-    for entry in config.also:
-        model, _, weights = entry.partition("@")
-        networks[entry] = job.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
-    made = {config.model: torch.cat([row["saved"] for row in rows])}
+def _transfer(
+    config: FoolConfig, job: Job, networks: dict[str, Network], cases: list[Case], rows: list[dict[str, Any]]
+) -> None:
+    """Who is fooled by what was made for whom: the share of pictures whose answer changes. For the other networks the
+    pictures are made without a target, since their classes may be others."""
     clean = torch.cat([case.picture for case in cases])
-    sources = {config.model: clean}
-    for entry, other in list(networks.items())[1:]:
-        sources[entry] = eight_bit(to_square(clean, other.size))
+    sources, made = [clean], [torch.cat([row["saved"] for row in rows])]
+    for other in list(networks.values())[1:]:
+        source = eight_bit(to_square(clean, other.size))
         with torch.no_grad():
-            labels = other(sources[entry]).argmax(1)
-        problem = Problem(other, sources[entry], Goal(labels), _budget(config), watch=Watch(should_stop=job.session.interrupt))
-        made[entry] = settle(problem, _attack(config, problem)).pictures
+            goal = Goal(other(source).argmax(1))
+        problem = Problem(other, source, goal, _budget(config), watch=Watch(should_stop=job.session.interrupt))
+        sources.append(source)
+        made.append(settle(problem, _attack(config, problem)).pictures)
         job.check_interrupt()
-    matrix = [[_changed(judge, sources[maker], made[maker]) for judge in networks.values()] for maker in networks]
+    matrix = [[_changed(judge, *pair) for judge in networks.values()] for pair in zip(sources, made, strict=True)]
     names = [name.partition("@")[0] for name in networks]
     job.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
     job.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")

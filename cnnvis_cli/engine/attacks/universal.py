@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from cnnvis_cli.engine.attacks.eightbit import rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.images import Shared
 from cnnvis_cli.engine.synthesize import Loop, synthesize
@@ -13,7 +15,7 @@ _ENOUGH = 3.0
 
 
 def universal(problem: Problem, *, steps: int = 50, rate: float | None = None, batch: int = 16) -> tuple[Tensor, Tensor]:
-    """The common change (3, H, W) within the budget, and the pictures (B, 3, H, W) with it.
+    """The common change (3, H, W) within the budget, in whole levels of 1/255, and the pictures (B, 3, H, W) with it.
 
     Sign ascent on the mean of the clipped margins over the whole set (Shafahi et al. 2020 clip the cross-entropy), not the
     original's DeepFool over one picture after the other: fewer passes, and it knows l2 as well.
@@ -27,5 +29,7 @@ def universal(problem: Problem, *, steps: int = 50, rate: float | None = None, b
     image = Shared(problem.base, problem.budget.epsilon, problem.budget.norm)
     update = "sign" if problem.budget.norm == "linf" else "unit"
     loop = Loop(image, problem.evaluator(value, batch=batch), steps, update, rate)  # type: ignore[arg-type]
-    pictures = synthesize(loop, watch=problem.watch).pictures
-    return image.change.detach()[0], pictures
+    synthesize(loop, watch=problem.watch)
+    grey = torch.full_like(image.change, 128 / 255).detach()  # the change is rounded once for all, not with each picture
+    change = rounded(grey, grey + image.change.detach(), problem.budget) - grey
+    return change[0], (problem.base + change).clamp(0, 1)
