@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import platform
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -293,6 +294,12 @@ class Job:
     def record(self, **values: Any) -> None:
         """Further entries of the sidecar (trace, stopped, labels)."""
         self._record.update(values)
+
+    def warn(self, message: str) -> None:
+        """Say something that the user should know; it stands in the sidecar too."""
+        self._record.setdefault("warnings", []).append(message)
+        if not self.session.quiet:
+            print(f"cnnvis: warning: {message}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Write the sidecar, last of all files, and clear what an interrupted run left."""

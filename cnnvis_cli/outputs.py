@@ -21,6 +21,8 @@ from torch import Tensor
 
 from cnnvis_cli.errors import RunError, UserError
 
+_LOSSY = (".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic")
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
@@ -52,6 +54,11 @@ def _umask() -> int:
 
 def make_folder(path: Path) -> None:
     """Make sure that files can be written there. Raises UserError before any work is lost."""
+    if path.suffix.lower() in _LOSSY and not path.is_dir():
+        raise UserError(
+            f"--out {path} is no folder. Pictures are saved as PNG in a folder: {path.suffix} would change the very values "
+            "that are measured, and undo adversarial pictures."
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix=".cnnvis.", dir=path):

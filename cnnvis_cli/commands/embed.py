@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
-from cnnvis_cli import outputs, plots
+from cnnvis_cli import outputs, scatter
 from cnnvis_cli.config.embed import EmbedConfig
 from cnnvis_cli.engine.features import penultimate
 from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
@@ -46,8 +46,8 @@ def run(config: EmbedConfig, job: Job) -> None:
     shares = components.explained_variance_ratio_
     titles = [f"PCA ({shares[:2].sum():.0%} of the variance)", f"t-SNE (perplexity {perplexity:.3g})"]
     labels = index.labels if index.labelled else [""] * len(index.sources)
-    job.save_image(plots.scatter(list(zip(titles, planes.values(), strict=True)), labels))
-    job.save_image(plots.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
+    job.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
+    job.save_image(scatter.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
     _save_csv(job, index, planes)
     job.scores.update(layer=layer, pictures=len(index.sources), reused_from_index=index.reused)
     job.scores["pca_variance"] = float(shares[:2].sum())

@@ -142,13 +142,54 @@ class Perturbed:
 
     @torch.no_grad()
     def project(self) -> None:
-        change = self._pixels - self._base
-        if self._norm == "linf":
-            change = torch.maximum(torch.minimum(change, self._epsilon), -self._epsilon)
-        else:
-            lengths = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
-            change = change * (self._epsilon / lengths).clamp_max(1)
+        change = within(self._pixels - self._base, self._epsilon, self._norm)
         self._pixels.copy_((self._base + change).clamp(0, 1))
+
+
+class Box:
+    """(tanh(w) + 1) / 2 of any numbers w: a picture always within [0, 1] (Carlini and Wagner 2017, change of variables)."""
+
+    def __init__(self, start: Tensor) -> None:
+        inside = (2 * start.detach() - 1) * 0.999999
+        self._numbers = inside.atanh().contiguous().requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self._numbers]
+
+    def __call__(self) -> Tensor:
+        return (self._numbers.tanh() + 1) / 2
+
+    def project(self) -> None:
+        """All numbers are pictures."""
+
+
+class Shared:
+    """One bounded change for a whole set of pictures (B, 3, H, W); norms as for `Perturbed`."""
+
+    def __init__(self, base: Tensor, epsilon: float, norm: str = "linf") -> None:
+        self._base = base.detach()
+        self._epsilon = epsilon
+        self._norm = norm
+        self.change = torch.zeros_like(base[:1]).contiguous().requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.change]
+
+    def __call__(self) -> Tensor:
+        return (self._base + self.change).clamp(0, 1)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        self.change.copy_(within(self.change, self._epsilon, self._norm))
+
+
+def within(change: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
+    """Changes (B, 3, H, W) brought into the ball of radius `epsilon` (a number, or (B, 1, 1, 1))."""
+    bound = torch.as_tensor(epsilon, dtype=change.dtype, device=change.device)
+    if norm == "linf":
+        return torch.maximum(torch.minimum(change, bound), -bound)
+    lengths = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
+    return change * (bound / lengths).clamp_max(1)
 
 
 def load_parameters(image: Image, values: Sequence[Tensor]) -> None:

@@ -23,7 +23,7 @@ from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
 from cnnvis_cli.engine.transforms import Transform
 
-Update = Literal["adam", "lbfgs", "gradient", "normalized", "sign"]
+Update = Literal["adam", "lbfgs", "gradient", "normalized", "sign", "unit"]
 Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted"]
 Gradient = Callable[[Tensor], Tensor]
 AfterStep = Callable[[int, Tensor, Tensor], Tensor]
@@ -58,7 +58,8 @@ def judge(network: Network, objective: Objective, pictures: Tensor) -> Tensor:
 
 class Ascent(torch.optim.Optimizer):
     """x + rate * d, with d the gradient (`gradient`), the gradient over its mean magnitude per picture (`normalized`, deep
-    dream) or its sign (`sign`). With momentum, gradients are first gathered over their mean magnitude (Dong et al. 2018)."""
+    dream), over its length (`unit`) or its sign (`sign`). With momentum, gradients are first gathered over their mean
+    magnitude (Dong et al. 2018)."""
 
     def __init__(self, parameters: Sequence[Tensor], rate: float, kind: Update, momentum: float = 0.0) -> None:
         super().__init__(parameters, {"lr": rate, "kind": kind, "momentum": momentum})
@@ -77,6 +78,8 @@ class Ascent(torch.optim.Optimizer):
                     direction = gathered.mul_(group["momentum"]).add_(direction)
                 if group["kind"] == "sign":
                     direction = direction.sign()
+                elif group["kind"] == "unit":
+                    direction = torch.nn.functional.normalize(direction.flatten(1)).view_as(direction)
                 parameter.add_(direction, alpha=group["lr"])
         return loss
 
@@ -95,6 +98,7 @@ class Loop:
     `target`: stop when every picture's value reaches it. `patience`: stop when the mean value over the last `patience` steps
     is no higher than over those before. `done`: (pictures, values, index) to (B,) bool; such pictures are kept as they are.
     `average`: decay of the exponential mean of the pictures that is returned instead of the last ones (0: the last ones).
+    `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
     `rates`: factor on the rate for step i, if it is to change.
     """
 
@@ -113,14 +117,16 @@ class Loop:
     average: float = 0.0
     rates: Callable[[int], float] | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    line_search: bool = False
 
     def optimizer(self) -> torch.optim.Optimizer:
         parameters = self.image.parameters()
         if self.update == "adam":
             return torch.optim.Adam(parameters, lr=self.rate, betas=self.betas)
         if self.update == "lbfgs":
+            search = "strong_wolfe" if self.line_search else None
             return torch.optim.LBFGS(
-                parameters, lr=self.rate, max_iter=1, history_size=20, tolerance_grad=0, tolerance_change=0
+                parameters, self.rate, 1, history_size=20, tolerance_grad=0, tolerance_change=0, line_search_fn=search
             )
         return Ascent(parameters, self.rate, self.update, self.momentum)
 

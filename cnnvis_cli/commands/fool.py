@@ -1,0 +1,340 @@
+"""`cnnvis fool`: pictures changed so little that one hardly sees it, for which the network answers something else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli import figures, plots
+from cnnvis_cli.config.base import NetworkConfig
+from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
+from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
+from cnnvis_cli.engine.attacks.eightbit import eight_bit, settle
+from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
+from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
+from cnnvis_cli.engine.attacks.square import square
+from cnnvis_cli.engine.attacks.universal import universal
+from cnnvis_cli.engine.images import noise
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.synthesize import Watch
+from cnnvis_cli.errors import Interrupted, UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import Source, find_pictures, to_square
+from cnnvis_cli.progress import Task
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture that is attacked, (1, 3, H, W), 8-bit, and what it is called in file names and tables."""
+
+    name: str
+    picture: Tensor
+    folder: str = ""
+
+
+def run(config: FoolConfig, job: Job) -> None:
+    network = job.network()
+    others = {entry: job.network(_other(entry)) for entry in config.also}
+    cases = _cases(config, job, network)
+    pictures = torch.cat([case.picture for case in cases])
+    goal = _goal(config, network, cases, pictures)
+    names = [case.name for case in cases]
+    for warning in suspicions(network, pictures, goal, names):
+        job.warn(warning)
+    attacked = _attacked(config, job, network, pictures, goal)
+    rows = [
+        _row(config, job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
+        for number, case in enumerate(cases)
+    ]
+    _compare(config, job, cases, rows)
+    _check(config, job, network, pictures, goal, rows)
+    job.record(rows=[{key: value for key, value in row.items() if key != "saved"} for row in rows])
+    if len(cases) == 1:
+        job.scores.update({key: value for key, value in rows[0].items() if key not in ("saved", "picture")})
+    else:
+        job.scores["pictures"], job.scores["fooled"] = len(rows), sum(row["fooled"] for row in rows)
+        columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
+        job.save_csv(columns, [[row[column] for column in columns] for row in rows], "table")
+    if config.budgets:
+        _curve(config, job, network, pictures, goal)
+    if config.also:
+        _transfer(config, job, {config.model: network, **others}, cases, rows)
+
+
+# What is attacked, and what is wanted of it
+
+
+def _other(entry: str) -> NetworkConfig:
+    model, _, weights = entry.partition("@")
+    return NetworkConfig.model_validate({"model": model, "weights": weights})
+
+
+def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
+    cases: list[Case] = []
+    size = config.size or network.size
+    for what in config.image:
+        if what == "noise":
+            picture = (0.5 + 0.2 * noise([config.seed], 3, size, size)).clamp(0, 1).to(job.session.device)
+            cases.append(Case("noise", eight_bit(picture)))
+            continue
+        for source in find_pictures(what):
+            cases.append(Case(_unique(source, cases), _prepared(job, source, network, size), source.label))
+    return cases
+
+
+def _prepared(job: Job, source: Source, network: Network, size: int) -> Tensor:
+    """The picture as the network is tested: resized, the centre square, 8-bit. One of the right size is taken as it is, so
+    that what `fool` saved can be given to it again."""
+    picture = job.read(source)
+    if picture.shape[-2:] != (size, size):
+        picture = to_square(picture, size, round(size * network.preprocessing.resize / network.size))
+    return eight_bit(picture)
+
+
+def _unique(source: Source, cases: list[Case]) -> str:
+    taken = {case.name for case in cases}
+    name, number = source.name, 2
+    while name in taken:
+        name, number = f"{source.name}-{number}", number + 1
+    return name
+
+
+@torch.no_grad()
+def _goal(config: FoolConfig, network: Network, cases: list[Case], pictures: Tensor) -> Goal:
+    logits = torch.cat([network(part) for part in pictures.split(config.batch)])
+    labels = logits.argmax(1)
+    if config.label:
+        wanted = [case.folder if config.label == "folder" else config.label for case in cases]
+        labels = torch.tensor([network.class_index(name) for name in wanted], device=logits.device)
+    return Goal(labels, _targets(config, network, logits, labels, cases))
+
+
+def _targets(config: FoolConfig, network: Network, logits: Tensor, labels: Tensor, cases: list[Case]) -> Tensor | None:
+    if not config.target:
+        return None
+    if config.target == "least-likely":
+        return logits.scatter(1, labels[:, None], math.inf).argmin(1)
+    if config.target == "random":
+        generator = torch.Generator().manual_seed(config.seed)
+        shift = torch.randint(1, logits.shape[1], labels.shape, generator=generator).to(labels)
+        return (labels + shift) % logits.shape[1]
+    target = network.class_index(config.target)
+    same = [case.name for case, label in zip(cases, labels.tolist(), strict=True) if label == target]
+    if same:
+        raise UserError(f"target={config.target} is the class of {', '.join(same[:5])} already. Choose another target.")
+    return torch.full_like(labels, target)
+
+
+# The attack
+
+
+def _attack(config: FoolConfig, problem: Problem) -> Tensor:
+    given: dict[str, Any] = {key: getattr(config, key) for key in ("steps", "rate") if getattr(config, key) is not None}
+    sure: dict[str, Any] = {"confidence": config.confidence} if config.attack in UNTIL_SURE else {}
+    search: dict[str, Any] = {"searches": config.searches, "constant": config.constant}
+    steps: dict[str, Any] = {key: given[key] for key in ("steps",) if key in given}
+    within: dict[str, Any] = {"steps": 40, "loss": config.loss, "seed": config.seed, **given, **sure}
+    attacks: dict[str, Callable[[], Tensor]] = {
+        "ascent": partial(ascent, problem, **given, **sure),
+        "fgsm": partial(fgsm, problem, loss=config.loss),
+        "ifgsm": partial(pgd, problem, random_start=False, **within),
+        "pgd": partial(pgd, problem, restarts=config.restarts, **within),
+        "momentum": partial(pgd, problem, random_start=False, momentum=config.momentum, **within),
+        "lbfgs": partial(lbfgs, problem, **steps, **search),
+        "deepfool": partial(deepfool, problem, **steps, candidates=config.candidates, overshoot=config.overshoot),
+        "carlini-wagner": partial(carlini_wagner, problem, **given, **search, kappa=config.kappa),
+        "square": partial(square, problem, queries=config.queries, seed=config.seed),
+        "universal": lambda: _common_change(config, problem)[1],
+    }
+    return attacks[config.attack]()
+
+
+def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor]:
+    given: dict[str, Any] = {key: getattr(config, key) for key in ("steps", "rate") if getattr(config, key) is not None}
+    return universal(problem, batch=config.batch, **given)
+
+
+def _budget(config: FoolConfig) -> Budget:
+    norm = "l2" if config.attack in ("lbfgs", "carlini-wagner") else config.norm
+    return Budget(norm, math.inf if config.budget is None else config.budget)
+
+
+def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> dict[str, Any]:
+    """The 8-bit pictures to save with their costs. What was finished when a run was interrupted is taken from its state."""
+    state = job.saved_state or {"pictures": [], "queries": [], "gradients": [], "how": []}
+    batch = len(pictures) if config.attack == "universal" else config.batch
+    places = list(torch.arange(len(pictures)).split(batch))
+    total = config.queries if config.attack == "square" else config.steps or 40
+    for number in range(len(state["pictures"]), len(places)):
+        where = places[number]
+        with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
+            watch = Watch(partial(_advance, bar), job.session.interrupt)
+            problem = Problem(network, pictures[where.to(pictures.device)], goal.at(where), _budget(config), watch=watch)
+            if config.attack == "universal":
+                change, found = _common_change(config, problem)
+                job.save_picture(_shown(config, change)[0], "universal")
+            else:
+                found = _attack(config, problem)
+        if job.session.interrupt():
+            job.save_state(state)
+            raise Interrupted(
+                f"interrupted after {number * batch} of {len(pictures)} pictures; the same command goes on from there."
+            )
+        settled = settle(problem, found)
+        state["pictures"].append(settled.pictures.cpu())
+        state["queries"].append(problem.queries)
+        state["gradients"].append(problem.gradients)
+        state["how"].extend(settled.how)
+    return {key: value if key == "how" else torch.cat(value) for key, value in state.items()}
+
+
+def _advance(bar: Task, step: int, values: Tensor, pictures: Tensor) -> None:
+    bar.advance(step)
+
+
+# What is saved of it
+
+
+@torch.no_grad()
+def _row(
+    config: FoolConfig,
+    job: Job,
+    network: Network,
+    case: Case,
+    goal: Goal,
+    attacked: dict[str, Any],
+    number: int,
+    *,
+    alone: bool,
+) -> dict[str, Any]:
+    """Save one picture and judge the file."""
+    suffix = "" if alone else case.name
+    saved = job.save_picture(attacked["pictures"][number], suffix)
+    job.save_picture(case.picture, f"{suffix}-original".lstrip("-"))
+    before, after = (network(picture).softmax(1)[0] for picture in (case.picture, saved))
+    change = changes(case.picture, saved)[0]
+    fooled = bool(goal.met(network(saved)))
+    wanted = goal.labels if goal.targets is None else goal.targets
+    best = int(after.argmax())
+    return {
+        "picture": case.name,
+        "label": network.class_name(int(goal.labels)),
+        "target": "" if goal.targets is None else network.class_name(int(wanted)),
+        "fooled": fooled,
+        "answer_before": network.class_name(int(before.argmax())),
+        "probability_before": before.max().item(),
+        "answer": network.class_name(best),
+        "probability": after[best].item(),
+        "how": attacked["how"][number],
+        "queries": int(attacked["queries"][number]),
+        "steps": int(attacked["gradients"][number]),
+        **vars(change),
+        "linf_levels": round(change.linf * 255),
+        "saved": saved,
+        "top_before": _top(network, before),
+        "top": _top(network, after),
+    }
+
+
+def _top(network: Network, probabilities: Tensor, count: int = 5) -> list[dict[str, Any]]:
+    values, indices = probabilities.topk(min(count, len(probabilities)))
+    return [
+        {"class": network.class_name(i), "probability": value}
+        for value, i in zip(values.tolist(), indices.tolist(), strict=True)
+    ]
+
+
+def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[str, Any]]) -> None:
+    """Before, the change magnified around grey, after; each with what the network says. And the change as a picture."""
+    tiles, captions = [], []
+    for case, row in zip(cases, rows, strict=True):
+        change = (row["saved"] - case.picture)[0]
+        shown, factor = _shown(config, change)
+        job.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
+        tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
+        captions += [
+            f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
+            f"change x {factor:.0f}",
+            f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
+        ]
+    job.save_image(figures.sheet(tiles, captions, columns=3).image, "compare")
+
+
+def _shown(config: FoolConfig, change: Tensor) -> tuple[Tensor, float]:
+    """A change (3, H, W) magnified around grey, and the factor."""
+    factor = config.magnify or round(0.3 / max(change.abs().max().item(), 2 / 255))
+    return (0.5 + factor * change).clamp(0, 1), factor
+
+
+def _enlarged(picture: Tensor, least: int = 192) -> Tensor:
+    """(3, H, W) with every pixel repeated until captions have room beside small pictures."""
+    times = math.ceil(least / picture.shape[-1])
+    return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)
+
+
+def _short(label: str) -> str:
+    """The first of a class's synonyms."""
+    return label.split(",")[0]
+
+
+def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal, rows: list[dict[str, Any]]) -> None:
+    """Where the gradient attack failed, let a black box try: if that succeeds, the gradients mislead."""
+    failed = torch.tensor([number for number, row in enumerate(rows) if not row["fooled"]], dtype=torch.long)
+    for number in failed.tolist():
+        job.warn(f"{rows[number]['picture']}: {config.attack} did not fool {network.name}; the saved picture is no success.")
+    if not len(failed) or config.attack in ("square", "universal") or not config.check or config.budget is None:
+        return
+    where = failed.to(pictures.device)
+    problem = Problem(network, pictures[where], goal.at(failed), _budget(config))
+    hits = problem.slack(square(problem, queries=config.check, seed=config.seed), problem.everything) > 0
+    for number in failed[hits].tolist():
+        job.warn(
+            f"{rows[number]['picture']}: square, a black box, fools the network with {config.check} queries where "
+            f"{config.attack} failed. Its gradients mislead: the failure does not mean that the network is robust."
+        )
+
+
+def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> None:
+    shares = accuracy_by_budget(network, pictures, goal, _budget(config).norm, config.budgets, partial(_attack, config))
+    job.check_interrupt()
+    job.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
+    levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
+    label = "largest change of a value, in levels of 255" if config.norm == "linf" else "length of the change"
+    job.save_image(plots.line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
+    job.record(curve={"epsilon": config.budgets, "accuracy": shares})
+
+
+def _transfer(
+    config: FoolConfig, job: Job, networks: dict[str, Network], cases: list[Case], rows: list[dict[str, Any]]
+) -> None:
+    """Who is fooled by what was made for whom: the share of pictures whose answer changes. For the other networks the
+    pictures are made without a target, since their classes may be others."""
+    clean = torch.cat([case.picture for case in cases])
+    sources, made = [clean], [torch.cat([row["saved"] for row in rows])]
+    for other in list(networks.values())[1:]:
+        source = eight_bit(to_square(clean, other.size))
+        with torch.no_grad():
+            goal = Goal(other(source).argmax(1))
+        problem = Problem(other, source, goal, _budget(config), watch=Watch(should_stop=job.session.interrupt))
+        sources.append(source)
+        made.append(settle(problem, _attack(config, problem)).pictures)
+        job.check_interrupt()
+    matrix = [[_changed(judge, *pair) for judge in networks.values()] for pair in zip(sources, made, strict=True)]
+    names = [name.partition("@")[0] for name in networks]
+    job.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
+    job.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")
+    job.record(transfer={"networks": names, "changed": matrix})
+
+
+@torch.no_grad()
+def _changed(judge: Network, clean: Tensor, made: Tensor) -> float:
+    """Share of pictures for which the judge, at its own size, answers otherwise than for the clean one."""
+    before, after = (judge(eight_bit(to_square(pictures, judge.size))).argmax(1) for pictures in (clean, made))
+    return (before != after).float().mean().item()

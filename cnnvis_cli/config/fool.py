@@ -1,0 +1,114 @@
+"""Settings of `cnnvis fool`."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+
+Attack = Literal["ascent", "fgsm", "ifgsm", "pgd", "momentum", "lbfgs", "deepfool", "carlini-wagner", "square", "universal"]
+# Attacks that look for the smallest change: without epsilon they have no budget.
+UNBOUNDED = ("ascent", "lbfgs", "deepfool", "carlini-wagner")
+# Attacks that go on until the network is sure (`confidence`).
+UNTIL_SURE = ("ascent", "ifgsm", "pgd", "momentum")
+LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
+
+
+def fraction(value: Any) -> Any:
+    """`4/255` is a number."""
+    if isinstance(value, str) and "/" in value:
+        above, _, below = value.partition("/")
+        try:
+            return float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+def fractions(value: Any) -> Any:
+    """`1/255,2/255` is a list of numbers."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    return [fraction(part.strip() if isinstance(part, str) else part) for part in parts if part != ""]
+
+
+Fraction = Annotated[float, BeforeValidator(fraction)]
+FractionList = Annotated[tuple[float, ...], BeforeValidator(fractions)]
+
+
+class FoolConfig(NetworkConfig):
+    """Change pictures so little that one hardly sees it, and so that the network answers something else.
+
+    What counts is the saved 8-bit PNG, read and judged again (background texts 1, 2, 4 and 5).
+    """
+
+    image: TextList = Field(("sample:motorcycle",), description="files, globs, folders, sample:NAME, or noise")
+    label: Text = Field("", description="the true class; 'folder': the folder's name; empty: what the network says")
+    target: Text = Field("", description="a class, least-likely, random, or empty: anything else")
+    attack: Attack = Field("pgd", description="how: see README")
+    norm: Literal["linf", "l2"] = Field("linf", description="linf: largest change of a value; l2: length of the change")
+    epsilon: Fraction | None = Field(
+        None, gt=0, description="budget, for values from 0 to 1, e.g. 4/255; default 4/255 (linf), 2 (l2), none for ascent, "
+        "lbfgs, deepfool, carlini-wagner",
+    )  # fmt: skip
+    steps: int | None = Field(None, ge=1, description="gradient steps at most; the attack's own default if empty")
+    rate: Fraction | None = Field(None, gt=0, description="step size; the attack's own default if empty")
+    confidence: float = Field(
+        0.9, ge=0, lt=1, description="go on until the network gives the wrong class this probability (ascent to pgd; 0: any)"
+    )
+    restarts: int = Field(1, ge=1, description="random starts of pgd")
+    momentum: float = Field(1.0, ge=0, description="of attack=momentum")
+    loss: Literal["cross-entropy", "score", "margin"] = Field("cross-entropy", description="what fgsm to pgd raise")
+    overshoot: float = Field(0.02, ge=0, description="of deepfool")
+    candidates: int = Field(10, ge=2, description="classes deepfool looks at")
+    kappa: float = Field(0.0, ge=0, description="margin of logits that carlini-wagner asks for")
+    searches: int = Field(6, ge=1, description="values of the constant that carlini-wagner and lbfgs try")
+    constant: float = Field(0.1, gt=0, description="their first one")
+    queries: int = Field(1000, ge=1, description="what square may ask")
+    check: int = Field(100, ge=0, description="queries of a black-box check where a gradient attack failed (0: none)")
+    size: int | None = Field(None, ge=8, le=4096, description="side in pixels; the network's own if empty")
+    batch: int = Field(16, ge=1, description="pictures attacked at once")
+    magnify: float | None = Field(None, gt=0, description="factor on the shown change; as fits if empty")
+    budgets: FractionList = Field((), description="a curve of accuracy by these epsilons, e.g. 1/255,2/255,4/255,8/255")
+    also: TextList = Field((), description="a transfer matrix with these networks (MODEL or MODEL@WEIGHTS)")
+
+    @field_validator("name")
+    @classmethod
+    def _lossless(cls, value: str) -> str:
+        if PurePath(value).suffix.lower() in LOSSY:
+            raise ValueError("adversarial pictures are saved as PNG only: a lossy format would change what was judged")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(epsilon < 0 for epsilon in value):
+            raise ValueError("budgets are not negative")
+        return tuple(sorted({0.0, *value})) if value else value
+
+    @model_validator(mode="after")
+    def _fitting(self) -> FoolConfig:
+        for epsilon in (*self.budgets, *([self.epsilon] if self.epsilon is not None else [])):
+            if self.norm == "linf" and epsilon > 1:
+                raise ValueError(f"epsilon {epsilon:g} is more than any value can change; write {epsilon:g}/255 for levels")
+            if self.norm == "linf" and 0 < epsilon < 1 / 255 - 1e-9:
+                raise ValueError(f"epsilon {epsilon:g} is less than one level (1/255): no 8-bit picture is that close")
+        if self.target and self.attack == "deepfool":
+            raise ValueError("deepfool goes to the nearest other class and takes no target; carlini-wagner and lbfgs do")
+        if self.attack in ("lbfgs", "carlini-wagner") and self.norm == "linf" and self.epsilon is not None:
+            raise ValueError(f"{self.attack} measures in l2: use norm=l2 with epsilon")
+        return self
+
+    @property
+    def budget(self) -> float | None:
+        """Epsilon, or its default; None for no bound."""
+        if self.epsilon is not None or self.attack in UNBOUNDED:
+            return self.epsilon
+        return 4 / 255 if self.norm == "linf" else 2.0
+
+    def slug(self) -> str:
+        what = self.image[0].removeprefix("sample:") if len(self.image) == 1 else f"{len(self.image)}-pictures"
+        stem = PurePath(what).stem or "pictures"
+        return f"{self.model}_{stem}_{self.attack}" + (f"_{self.target}" if self.target else "")

@@ -1,0 +1,137 @@
+"""The 8-bit rule: what counts is the picture that is saved. Rounding undoes small changes, so they are rounded with care.
+
+Changes are counted in levels (1/255). A change of 0.4 levels is lost when rounded to the nearest. The repair moves single
+values by one level, those first that the gradient says matter most; where that does not help, the threshold from which a
+fraction is rounded away from the original is lowered ("rounding outward").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+
+LEVELS = 255
+How = Literal["rounded", "outward", "lattice", "failed"]
+# Fractions of a level from which a change is rounded away from the original, tried one after the other.
+OUTWARD = (0.4, 0.3, 0.2, 0.1, 0.03)
+_TOLERANCE = 1e-3  # of a level, for float32
+
+
+@dataclass(frozen=True)
+class Settled:
+    """8-bit `pictures` (B, 3, H, W), whether each fools the network (B,), and how that came about."""
+
+    pictures: Tensor
+    fooled: Tensor
+    how: list[How]
+
+
+def eight_bit(pictures: Tensor) -> Tensor:
+    """The nearest pictures that a file can hold."""
+    return (pictures * LEVELS).round() / LEVELS
+
+
+def rounded(base: Tensor, pictures: Tensor, budget: Budget, threshold: float = 0.5) -> Tensor:
+    """`pictures` (B, 3, H, W) as 8-bit pictures within the budget around 8-bit `base`.
+
+    Fractions of a level from `threshold` on are rounded away from the base, others towards it; further towards it where the
+    budget asks for it.
+    """
+    origin = (base * LEVELS).round()
+    change = pictures * LEVELS - origin
+
+    def moved(at: Tensor | float) -> Tensor:
+        steps = (change.abs() + (1 - at) + _TOLERANCE).floor()
+        if budget.norm == "linf":
+            steps = steps.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + _TOLERANCE))
+        return (origin + steps * change.sign()).clamp(0, LEVELS)
+
+    if budget.norm == "linf" or budget.epsilon == math.inf:
+        return moved(threshold) / LEVELS
+    low = torch.full((len(base), 1, 1, 1), threshold, device=base.device)
+    if bool((budget.size((moved(low) - origin) / LEVELS) <= budget.epsilon).all()):
+        return moved(low) / LEVELS
+    inward, outward = torch.ones_like(low), low
+    for _ in range(12):  # the least inward threshold that keeps the length
+        middle = (inward + outward) / 2
+        fits = (budget.size((moved(middle) - origin) / LEVELS) <= budget.epsilon).view(-1, 1, 1, 1)
+        inward, outward = torch.where(fits, middle, inward), torch.where(fits, outward, middle)
+    return moved(inward) / LEVELS
+
+
+def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled:
+    """The 8-bit pictures to save for float `pictures` (B, 3, H, W): rounded, repaired where that undid a success.
+
+    `problem.base` must be 8-bit. Pictures that did not fool the network as floats are rounded and judged, not repaired.
+    """
+    result = rounded(problem.base, pictures, problem.budget)
+    places = problem.everything
+    fooled = problem.slack(result, places) > 0
+    how: list[How] = ["rounded" if hit else "failed" for hit in fooled]
+    worked = problem.slack(pictures, places) > 0
+
+    def attempt(name: How, repair: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """`repair`: places and the float pictures there to 8-bit pictures."""
+        places = (worked & ~fooled).nonzero().flatten()
+        if not len(places):
+            return
+        tried = repair(places, pictures[places.to(pictures.device)])
+        hit = problem.slack(tried, places) > 0
+        result[places[hit].to(result.device)] = tried[hit.to(tried.device)]
+        fooled[places[hit]] = True
+        for place in places[hit].tolist():
+            how[place] = name
+
+    attempt("lattice", partial(lattice_search, problem, rounds=searches))
+    for threshold in OUTWARD:
+        attempt("outward", partial(_outward, problem, threshold))
+    return Settled(result, fooled, how)
+
+
+def _outward(problem: Problem, threshold: float, places: Tensor, pictures: Tensor) -> Tensor:
+    return rounded(problem.base_at(places), pictures, problem.budget, threshold)
+
+
+def lattice_search(problem: Problem, places: Tensor, pictures: Tensor, rounds: int) -> Tensor:
+    """8-bit pictures near float `pictures`: rounded, then single values moved by one level along the gradient, as few as the
+    linear model says are needed. In linf no value changes by more levels than the float change had, rounded up."""
+    base, budget = problem.base_at(places), problem.budget
+    bounds = torch.full((len(places),), float(LEVELS), device=base.device)
+    if budget.norm == "linf":
+        largest = (budget.size(pictures - base) * LEVELS - _TOLERANCE).ceil()
+        bounds = largest.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + _TOLERANCE))
+    levels = rounded(base, pictures, budget, 0.5 if budget.norm == "linf" else 0.75)  # inward in l2, to leave room for moves
+    evaluate = problem.evaluator(Goal.slack, places)
+    for attempt in range(rounds):
+        values, gradient = evaluate(levels, torch.arange(len(places)))
+        missing = values <= 0
+        if not bool(missing.any()):
+            break
+        for row in missing.nonzero().flatten().tolist():
+            needed = (1.2 + 0.2 * attempt) * (0.01 - values[row].item()) * LEVELS
+            levels[row] = _moved(base[row], levels[row], gradient[row], needed, bounds[row], budget)
+    return levels
+
+
+def _moved(base: Tensor, picture: Tensor, gradient: Tensor, needed: float, bound: Tensor, budget: Budget) -> Tensor:
+    """One picture (3, H, W) with the values of the largest gradients moved by a level each, until their gains add up."""
+    origin, levels, direction = (base * LEVELS).round(), (picture * LEVELS).round(), gradient.sign()
+    after = levels + direction
+    allowed = (after >= 0) & (after <= LEVELS) & ((after - origin).abs() <= bound)
+    gains, order = torch.where(allowed, gradient.abs(), 0).flatten().sort(descending=True)
+    taken = (gains.cumsum(0) - gains < needed) & (gains > 0)
+    if budget.norm == "l2" and budget.epsilon < math.inf:
+        cost = ((after - origin).square() - (levels - origin).square()).flatten()[order]
+        room = (budget.epsilon * LEVELS) ** 2 - (levels - origin).square().sum()
+        taken &= cost.cumsum(0) <= room
+    flat, step = levels.flatten(), direction.flatten()
+    flat[order[taken]] += step[order[taken]]
+    return flat.view_as(picture) / LEVELS

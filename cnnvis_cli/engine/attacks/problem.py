@@ -1,0 +1,185 @@
+"""What an attack is given: pictures, what they shall be taken for, and how far they may be changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.synthesize import Evaluate, Watch
+
+Norm = Literal["linf", "l2"]
+Model = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When pictures count as fooling the network.
+
+    `labels` (B,): the classes they belong to. `targets` (B,): the classes they shall be taken for; None: any other class.
+    Raises UserError where a target is the picture's own class.
+    """
+
+    labels: Tensor
+    targets: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and bool((self.targets == self.labels).any()):
+            raise UserError("the target is the class that the picture already has. Choose another target.")
+
+    def at(self, index: Tensor) -> Goal:
+        """The goal for some of the pictures."""
+        index = index.to(self.labels.device)
+        return Goal(self.labels[index], None if self.targets is None else self.targets[index])
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """(B,) to be raised: log-probability of the target, or minus that of the label (Goodfellow et al. 2015)."""
+        if self.targets is not None:
+            return _pick(logits.log_softmax(1), self.targets)
+        return -_pick(logits.log_softmax(1), self.labels)
+
+    def score(self, logits: Tensor) -> Tensor:
+        """(B,) to be raised: the class score of the target, or minus that of the label (the lecture's demo)."""
+        return _pick(logits, self.targets) if self.targets is not None else -_pick(logits, self.labels)
+
+    def log_probability(self, logits: Tensor) -> Tensor:
+        """(B,) to be raised: log-probability that the goal is met, of the target or of anything but the label."""
+        if self.targets is not None:
+            return _pick(logits.log_softmax(1), self.targets)
+        return _without(logits, self.labels).logsumexp(1) - logits.logsumexp(1)
+
+    def slack(self, logits: Tensor) -> Tensor:
+        """(B,) in units of logits: above 0 where the goal is met, and by how much; below 0 what is missing."""
+        if self.targets is not None:
+            return _pick(logits, self.targets) - _without(logits, self.targets).amax(1)
+        return _without(logits, self.labels).amax(1) - _pick(logits, self.labels)
+
+    def met(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
+        """(B,) bool: the goal is met, and the network gives the wrong class at least that probability."""
+        return (self.slack(logits) > 0) & (logits.softmax(1).amax(1) >= confidence)
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(1, index[:, None])[:, 0]
+
+
+def _without(logits: Tensor, index: Tensor) -> Tensor:
+    return logits.scatter(1, index[:, None], -torch.inf)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The largest change: `linf` of one value, `l2` Euclidean length over the picture, for values in [0, 1]."""
+
+    norm: Norm = "linf"
+    epsilon: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise UserError(f"no norm '{self.norm}': linf and l2 are the norms there are.")
+        if not self.epsilon > 0 or (self.norm == "linf" and 1 < self.epsilon < math.inf):
+            raise UserError(f"epsilon {self.epsilon:g} is no budget: give a number above 0 (and up to 1 for linf).")
+
+    def size(self, change: Tensor) -> Tensor:
+        """(B,) length of changes (B, 3, H, W) in this norm."""
+        flat = change.flatten(1)
+        return flat.abs().amax(1) if self.norm == "linf" else flat.norm(dim=1)
+
+
+class Problem:
+    """Pictures (B, 3, H, W) in [0, 1] on which `model`, from pictures to logits (B, classes), is to be fooled.
+
+    `queries` and `gradients` (B,) count the forward and the backward passes each picture has cost. With `eightbit`, an
+    attack that stops early goes on until the picture fools the network when rounded to 8 bits as well. `watch` follows the
+    attack step by step, and can stop it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pictures: Tensor,
+        goal: Goal,
+        budget: Budget,
+        *,
+        eightbit: bool = True,
+        watch: Watch | None = None,
+    ) -> None:
+        self.model = model
+        self.base = pictures.detach()
+        self.goal = goal
+        self.budget = budget
+        self.eightbit = eightbit
+        self.watch = watch or Watch()
+        self.queries = torch.zeros(len(pictures), dtype=torch.long)
+        self.gradients = torch.zeros(len(pictures), dtype=torch.long)
+        self._last = torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @property
+    def everything(self) -> Tensor:
+        """The places of all pictures (B,)."""
+        return torch.arange(len(self))
+
+    def base_at(self, places: Tensor) -> Tensor:
+        return self.base[places.to(self.base.device)]
+
+    @torch.no_grad()
+    def ask(self, pictures: Tensor, places: Tensor) -> Tensor:
+        """Logits for pictures that stand at these places."""
+        self.queries[places] += 1
+        return self.model(pictures)
+
+    def slack(self, pictures: Tensor, places: Tensor) -> Tensor:
+        """(B,) on the CPU: above 0 where the picture fools the network."""
+        return self.goal.at(places).slack(self.ask(pictures, places)).cpu()
+
+    def evaluator(self, value: Callable[[Goal, Tensor], Tensor], places: Tensor | None = None, batch: int = 32) -> Evaluate:
+        """For the loop: `value(goal, logits)` and its gradient, `batch` pictures at a time. The loop's i-th picture is the
+        one at places[i]. Only gradients with respect to the pictures are computed."""
+        places = self.everything if places is None else places
+
+        def one(pictures: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            self.queries[where] += 1
+            self.gradients[where] += 1
+            with torch.enable_grad():
+                leaf = pictures.detach().requires_grad_()
+                logits = self.model(leaf)
+                values = value(self.goal.at(where), logits)
+                (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            return values.detach(), gradient, logits.detach()
+
+        def evaluate(pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            parts = [one(*pair) for pair in zip(pictures.split(batch), places[index].split(batch), strict=True)]
+            values, gradient, self._last = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+            return values, gradient
+
+        return evaluate
+
+    def slack_last(self, places: Tensor) -> Tensor:
+        """(B,) slack of the answers to the last evaluation, of the pictures at these places."""
+        return self.goal.at(places).slack(self._last)
+
+    def stop(self, places: Tensor | None = None, confidence: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished, with
+        at least that probability of the wrong class."""
+        from cnnvis_cli.engine.attacks.eightbit import rounded  # imports Problem
+
+        places = self.everything if places is None else places
+
+        def done(pictures: Tensor, values: Tensor, index: Tensor) -> Tensor:
+            where = places[index]
+            hit = self.goal.at(where).met(self._last, confidence).cpu()
+            if self.eightbit and bool(hit.any()):
+                again = where[hit]
+                saved = rounded(self.base_at(again), pictures[hit.to(pictures.device)], self.budget)
+                hit[hit.clone()] = self.goal.at(again).met(self.ask(saved, again), confidence).cpu()
+            return hit
+
+        return done

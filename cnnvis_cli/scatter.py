@@ -1,0 +1,87 @@
+"""Points in the plane, as a scatter plot and as a map of thumbnails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+
+# Labels up to this many get a legend; of more, the largest are written where their points are.
+LEGEND = 20
+
+
+def scatter(
+    panels: Sequence[tuple[str, np.ndarray]], labels: Sequence[str], *, side: float = 6.0, dpi: int = 110
+) -> Image.Image:
+    """Panels (title, points (N, 2)) side by side, coloured by label; without labels in one colour."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(side * len(panels), side + 0.3), dpi=dpi, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
+    shades = _shades(len(names))
+    for axes, (title, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, shade in zip(names, shades, strict=True):
+            members = points[[label == name for label in labels]]
+            axes.scatter(
+                *members.T, s=max(4, 60 - 8 * math.log2(len(points))), color=shade, label=name, linewidths=0, alpha=0.8
+            )
+        if len(names) > LEGEND:
+            for name in names[:LEGEND]:
+                middle = np.median(points[[label == name for label in labels]], axis=0)
+                box = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1}
+                axes.text(*middle, name, fontsize=7, ha="center", va="center", bbox=box)
+        axes.set(title=title, xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    if 1 < len(names) <= LEGEND:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(7, len(names)), fontsize=8)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _shades(count: int) -> list[tuple[float, ...]]:
+    from matplotlib import colormaps
+
+    if count <= 10:
+        return [colormaps["tab10"](i) for i in range(count)]
+    if count <= LEGEND:
+        return [colormaps["tab20"](i) for i in range(count)]
+    # The golden angle apart, so that neighbours in the list differ.
+    return [colormaps["hsv"](i * 0.618034 % 1) for i in range(count)]
+
+
+def thumbnail_map(points: np.ndarray, pictures: Iterable[Image.Image], side: int) -> Image.Image:
+    """Square pictures at their points (N, 2) on a grid, each in the free cell nearest to its point; `side` pixels each.
+
+    Memory is that of the page, whatever the number of pictures.
+    """
+    cells = place_on_grid(points)
+    size = int(cells.max()) + 1
+    page = Image.new("RGB", (size * side, size * side), (255, 255, 255))
+    for (column, row), picture in zip(cells.tolist(), pictures, strict=True):
+        page.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (column * side, row * side))
+    return page
+
+
+def place_on_grid(points: np.ndarray, room: float = 1.7) -> np.ndarray:
+    """(N, 2) column and row of each point, all different, on a square grid of about `room` cells per point.
+
+    Points choose in the order of their distance from the middle, so that the dense parts spread outwards.
+    """
+    count = len(points)
+    size = max(1, math.ceil(math.sqrt(room * count)))
+    low, high = points.min(0), points.max(0)
+    place = (points - (low + high) / 2) / max(float((high - low).max()), 1e-12) * (size - 1) + (size - 1) / 2
+    place[:, 1] = size - 1 - place[:, 1]  # rows go down, the second coordinate up
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).reshape(-1, 2)
+    taken = np.zeros(len(grid), dtype=bool)
+    cells = np.empty((count, 2), dtype=np.int64)
+    for number in np.argsort(((place - np.median(place, axis=0)) ** 2).sum(1), kind="stable"):
+        distance = ((grid - place[number]) ** 2).sum(1).astype(float)
+        distance[taken] = np.inf
+        nearest = int(distance.argmin())
+        taken[nearest] = True
+        cells[number] = grid[nearest]
+    return cells

@@ -1,0 +1,186 @@
+"""`cnnvis fool` as a user runs it: what is judged is the saved file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.pictures import Source, read
+from tests.conftest import Ran
+
+Run = Callable[..., Ran]
+BIKE = "image=sample:motorcycle"
+
+
+def load(path: Path) -> Tensor:
+    return read(Source("x", path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures of the bundled network's size, two of them of the same name."""
+    place = tmp_path / "photos"
+    for number, (name, sample) in enumerate({"a/one": "motorcycle", "b/one": "flower", "b/two": "chelsea"}.items()):
+        from cnnvis_cli.pictures import open_rgb
+        from cnnvis_cli.pictures import sample as find
+
+        picture = open_rgb(find(sample)).resize((130 + number, 110))
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{name}.png")
+    return place
+
+
+def test_the_saved_picture_is_judged(cnnvis: Run, minivgg: Network) -> None:
+    ran = cnnvis("fool", BIKE, "target=car", "epsilon=16/255", "steps=20", "confidence=0.5")
+    assert ran.code == 0, ran.err
+    assert [path.name.removeprefix("minivgg_motorcycle_pgd_car") for path in ran.files] == [
+        ".png", "-original.png", "-change.png", "-compare.png",
+    ]  # fmt: skip
+    saved, original, change = (load(path) for path in ran.files[:3])
+    scores = ran.sidecar["scores"]
+    with torch.no_grad():
+        answer = minivgg(saved).softmax(1)[0]
+    assert (answer.argmax().item() == minivgg.class_index("car")) == scores["fooled"]
+    assert scores["probability"] == pytest.approx(answer.max().item(), rel=1e-4)
+    assert scores["answer_before"] == "motorbike"
+    assert ((saved - original).abs().max() * 255).round().item() == scores["linf_levels"] <= 16
+    assert scores["l2"] == pytest.approx((saved - original).norm().item(), rel=1e-4)
+    assert change.mean() == pytest.approx(0.5, abs=0.05), "the change is shown around grey"
+    again = cnnvis("fool", "-c", next(ran.files[0].parent.glob("*.json")), "--out", "again")
+    assert again.files[0].read_bytes() == ran.files[0].read_bytes()
+
+
+def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folder: Path) -> None:
+    ran = cnnvis(
+        "fool", f"image={folder}", "attack=ifgsm", "epsilon=8/255", "steps=6", "confidence=0", "check=5", "batch=2",
+        "budgets=1/255,16/255", "also=lenet",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    names = {path.name.removeprefix("minivgg_photos_ifgsm-") for path in ran.files}
+    assert {"one.png", "one-2.png", "two.png", "compare.png", "table.csv", "curve.png", "transfer.png"} <= names
+    table = next(path for path in ran.files if path.name.endswith("table.csv"))
+    rows = list(csv.DictReader(table.open()))
+    assert [row["picture"] for row in rows] == ["one", "one-2", "two"]
+    assert {"fooled", "queries", "steps", "l0", "l2", "linf", "psnr", "ssim"} <= rows[0].keys()
+    assert all(int(row["steps"]) <= 6 and int(row["linf_levels"]) <= 8 for row in rows)
+    sidecar = ran.sidecar
+    shares = sidecar["curve"]["accuracy"]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == 1
+    matrix = sidecar["transfer"]["changed"]
+    assert len(matrix) == len(matrix[0]) == 2
+    assert matrix[0][0] == pytest.approx(sum(row["fooled"] == "True" for row in rows) / 3)
+
+
+@pytest.mark.parametrize(
+    ("attack", "extra"),
+    [
+        ("ascent", ["steps=5"]),
+        ("fgsm", ["norm=l2", "epsilon=1.5"]),
+        ("momentum", ["steps=3", "epsilon=16/255"]),
+        ("deepfool", ["norm=l2", "steps=8", "candidates=4"]),
+        ("lbfgs", ["steps=3", "searches=2"]),
+        ("carlini-wagner", ["steps=5", "searches=2", "constant=10"]),
+        ("square", ["queries=5", "norm=l2"]),
+        ("universal", ["steps=3"]),
+    ],
+)
+def test_every_attack_saves_an_honest_result(cnnvis: Run, minivgg: Network, attack: str, extra: list[str]) -> None:
+    ran = cnnvis("fool", BIKE, f"attack={attack}", "check=0", *extra)
+    assert ran.code == 0, ran.err
+    picture = next(path for path in ran.files if path.name == f"minivgg_motorcycle_{attack}.png")
+    with torch.no_grad():
+        fooled = minivgg(load(picture)).argmax().item() != minivgg.class_index("motorbike")
+    assert ran.sidecar["scores"]["fooled"] == fooled
+    assert ("is no success" in ran.err) != fooled
+
+
+def test_noise_takes_any_class(cnnvis: Run) -> None:
+    ran = cnnvis("fool", "image=noise", "target=least-likely", "epsilon=0.2", "steps=20", "confidence=0.3", "--seed", "3")
+    assert ran.code == 0, ran.err
+    scores = ran.sidecar["scores"]
+    assert scores["fooled"]
+    assert scores["answer"] == scores["target"]
+
+
+def test_labels_may_be_folders_and_wrong_ones_are_told(cnnvis: Run, folder: Path) -> None:
+    (folder / "a").rename(folder / "motorbike")
+    (folder / "b").rename(folder / "sunflower")
+    ran = cnnvis("fool", f"image={folder}", "label=folder", "attack=fgsm", "check=0")
+    assert ran.code == 0, ran.err
+    assert "two: the network is wrong before any attack" in ran.err
+    assert ran.sidecar["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["target=motorbike"], "is the class of motorcycle already"),
+        (["target=motorbik"], "Did you mean 'motorbike'"),
+        (["label=nothing at all"], "knows no class"),
+        (["epsilon=0"], "greater than 0"),
+        (["epsilon=-1/255"], "greater than 0"),
+        (["epsilon=8"], "write 8/255 for levels"),
+        (["epsilon=1/300"], "less than one level"),
+        (["epsilon=a/b"], "epsilon"),
+        (["attack=pdg"], "Did you mean 'pgd'"),
+        (["attack=deepfool", "target=car"], "takes no target"),
+        (["attack=carlini-wagner", "epsilon=4/255"], "norm=l2"),
+        (["name=x.jpg"], "PNG only"),
+        (["--out", "x.jpg"], "saved as PNG"),
+        (["also=nonsense"], "no model 'nonsense'"),
+        (["also=squeezenet1_0@missing.pth"], "no weights file"),
+        (["image=sample:motorcicle"], "sample"),
+        (["steps=0"], "steps"),
+        (["confidence=1"], "confidence"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line(cnnvis: Run, arguments: list[str], message: str) -> None:
+    ran = cnnvis("fool", *([] if arguments[0].startswith("image") else [BIKE]), *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert not ran.out
+    assert not list(Path().glob("**/*.png"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs/fool").glob("*.yaml")))
+def test_the_bundled_configs_run(cnnvis: Run, name: str) -> None:
+    quick = ["queries=5", "check=0", "batch=16"] + ([] if name == "blackbox" else ["steps=2"])
+    ran = cnnvis("fool", "-c", name, *quick)
+    assert ran.code == 0, ran.err
+    assert all(Image.open(path).size[0] > 0 for path in ran.files if path.suffix == ".png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interrupted_folder_goes_on_where_it_was(cnnvis: Run, folder: Path, tmp_path: Path) -> None:
+    arguments = ["fool", f"image={folder}", "attack=square", "epsilon=1/255", "queries=150", "batch=1", "check=0"]
+    whole = cnnvis(*arguments, "--out", "whole")
+    assert whole.code == 0, whole.err
+    command = [sys.executable, "-m", "cnnvis_cli", *arguments, "--out", str(tmp_path / "cut")]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "cut").is_dir() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    if process.returncode == 130:
+        assert "goes on from there" in err
+        assert not list((tmp_path / "cut").glob("*.json"))
+    resumed = cnnvis(*arguments, "--out", "cut")
+    assert resumed.code == 0, resumed.err
+    for path in whole.files:
+        if path.suffix == ".png":
+            assert torch.equal(load(path), load(Path("cut") / path.name))
