@@ -73,8 +73,8 @@ class Cppn:
         return genomes
 
     def vary(self, pairs: Sequence[tuple[Genome, Genome]], generation: int, rng: np.random.Generator) -> list[Genome]:
-        """By mutation alone, as in the paper's code: every parent has one child."""
-        return [self._mutate(parent, rng) for pair in pairs for parent in pair]
+        """By mutation of the first parent alone, as in the paper's code."""
+        return [self._mutate(first, rng) for first, _ in pairs]
 
     def _mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         due = {name: rng.random() < rate for name, rate in self.rates.items()}

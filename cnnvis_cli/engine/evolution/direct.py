@@ -43,28 +43,29 @@ class Direct:
     def vary(self, pairs: Sequence[tuple[Genome, Genome]], generation: int, rng: np.random.Generator) -> list[Genome]:
         rate = self.rate * 0.5 ** (generation // self.halve_every)
         children = []
-        for first, second in pairs:
-            crossed = self._cross(first, second, rng) if rng.random() < self.cross_rate else (first, second)
-            children += [self._mutate(genome, rate, rng) for genome in crossed]
+        for child, other in pairs:
+            if rng.random() < self.cross_rate:
+                child = self._cross(child, other, rng)
+            children.append(self._mutate(child, rate, rng))
         return children
 
     @cached_property
     def _shares(self) -> np.ndarray:
         """How far a gene moves towards the other parent's, for 65,536 equally likely draws: one look-up per gene, not a power.
 
-        With the spread factor b of SBX the children are p1 + s (p2 - p1) and p2 - s (p2 - p1), s = (1 - b) / 2.
-        The upper half of the table is 0, for the genes that do not cross.
+        With the spread factor b of SBX the child is p1 + s (p2 - p1), s = (1 - b) / 2; its sibling, p2 - s (p2 - p1), is not
+        made. The upper half of the table is 0, for the genes that do not cross.
         """
         draw = (np.arange(32768) + 0.5) / 32768
         power = 1 / (self.eta_c + 1)
         spread = np.where(draw <= 0.5, (2 * draw) ** power, (1 / (2 * (1 - draw))) ** power)
         return np.concatenate([(1 - spread) / 2, np.zeros(32768)]).astype(np.float32)
 
-    def _cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+    def _cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> Genome:
         p1, p2 = first.astype(np.float32), second.astype(np.float32)
         move = self._shares[rng.integers(0, 65536, first.shape, np.uint16)]
         move *= p2 - p1
-        return _round(p1 + move), _round(p2 - move)
+        return _round(p1 + move)
 
     def _mutate(self, genome: Genome, rate: float, rng: np.random.Generator) -> Genome:
         count = int(rng.binomial(genome.size, rate))

@@ -30,7 +30,7 @@ class Encoding(Protocol):
         ...
 
     def vary(self, pairs: Sequence[tuple[Genome, Genome]], generation: int, rng: np.random.Generator) -> list[Genome]:
-        """Two children per pair of parents: the first one takes after the first parent, the second after the second."""
+        """One child per pair of parents. It takes after the first of them; encodings without crossover ignore the second."""
         ...
 
     def render(self, genomes: Sequence[Genome], size: int | None = None) -> Images:

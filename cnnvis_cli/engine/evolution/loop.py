@@ -44,7 +44,9 @@ class Evolution:
     """Evolves one image for each of `targets`, indices among the `classes` that the evaluator gives probabilities of.
 
     `children` per generation; the first generation (number 0) is as many random ones. `elites` per class is mu of the
-    evolution strategy and 1 for MAP-Elites. After an exception in `step` (the evaluator's, for one) all is as before it.
+    evolution strategy and 1 for MAP-Elites. Classes that have reached the probability `goal` have no more children of their
+    own while others have not, so that the queries go where they are needed (the paper draws from all classes alike: goal
+    above 1). After an exception in `step` (the evaluator's, for one) all is as before it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Evolution:
         strategy: Strategy = Strategy.MAP_ELITES,
         children: int = 200,
         elites: int = 1,
+        goal: float = 2.0,
         seed: int = 0,
         lineage: Lineage | None = None,
     ) -> None:
@@ -68,7 +71,7 @@ class Evolution:
         if strategy is Strategy.MAP_ELITES and elites > 1:
             raise UserError("MAP-Elites keeps one elite per class; several need the evolution strategy.")
         self.encoding, self.evaluate, self.classes = encoding, evaluate, classes
-        self.strategy, self.children = strategy, children
+        self.strategy, self.children, self.goal = strategy, children, goal
         self.archive = Archive(len(self.targets), encoding.size, elites)
         self.lineage = lineage or Lineage()
         self.rng = np.random.Generator(np.random.PCG64(seed))
@@ -95,23 +98,25 @@ class Evolution:
     def _parents(self) -> np.ndarray:
         """(children, 2) rows among `archive.filled()`: whom each child takes after, and the other one."""
         filled = self.archive.filled()
-        pairs = (self.children + 1) // 2
+        behind = np.flatnonzero(self.archive.best[filled[:, 0]] < self.goal)
+        behind = behind if len(behind) else np.arange(len(filled))
         if self.strategy is Strategy.MAP_ELITES:
-            drawn = self.rng.integers(len(filled), size=(pairs, 2))
+            first = self.rng.choice(behind, self.children)
+            second = self.rng.integers(len(filled), size=self.children)
         else:
-            classes = np.unique(filled[:, 0])
-            islands = classes[(np.arange(pairs) + self.generation * pairs) % len(classes)]
-            first = np.searchsorted(filled[:, 0], islands)
-            sizes = np.searchsorted(filled[:, 0], islands, side="right") - first
-            drawn = first[:, None] + self.rng.integers(0, sizes[:, None], (pairs, 2))
-        return np.stack([drawn, drawn[:, ::-1]], 1).reshape(-1, 2)[: self.children]
+            classes = np.unique(filled[behind, 0])
+            islands = classes[(np.arange(self.children) + self.generation * self.children) % len(classes)]
+            start = np.searchsorted(filled[:, 0], islands)
+            stop = np.searchsorted(filled[:, 0], islands, side="right")
+            first, second = self.rng.integers(start, stop), self.rng.integers(start, stop)
+        return np.stack([first, second], 1)
 
     def _breed(self, parents: np.ndarray) -> list[Genome]:
         if self.generation < 0:
             return self.encoding.random(self.children, self.rng)
         elites = [self.archive.genomes[k][place] for k, place in self.archive.filled()]
-        pairs = [(elites[a], elites[b]) for a, b in parents[::2]]
-        return self.encoding.vary(pairs, self.generation, self.rng)[: self.children]
+        pairs = [(elites[a], elites[b]) for a, b in parents]
+        return self.encoding.vary(pairs, self.generation, self.rng)
 
     def _select(self, children: list[Genome], parents: np.ndarray, images: np.ndarray, probabilities: np.ndarray) -> int:
         filled = self.archive.filled()

@@ -50,12 +50,11 @@ class Shapes:
 
     def vary(self, pairs: Sequence[tuple[Genome, Genome]], generation: int, rng: np.random.Generator) -> list[Genome]:
         children = []
-        for first, second in pairs:
-            crossed = (first, second)
+        for child, other in pairs:
             if rng.random() < self.cross_rate:
-                cut = int(rng.integers(1, min(len(first), len(second)) + 1))
-                crossed = np.concatenate([first[:cut], second[cut:]]), np.concatenate([second[:cut], first[cut:]])
-            children += [self._mutate(genome, rng) for genome in crossed]
+                cut = int(rng.integers(1, min(len(child), len(other)) + 1))
+                child = np.concatenate([child[:cut], other[cut:]])
+            children.append(self._mutate(child, rng))
         return children
 
     def _mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
