@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
+    "evolve": "Images that a network is certain of, found by evolution alone.",
 }
 
 

@@ -15,7 +15,8 @@ from cnnvis_cli.engine.evolution.encoding import Genome, Images, hsv_to_rgb, pol
 class Direct:
     """Genomes (size, size, 1) grey or (size, size, 3) hue, saturation, value; uint8, first drawn uniformly.
 
-    Every gene mutates with chance `rate`, halved every `halve_every` generations, by a polynomial step of strength `eta_m`.
+    Every gene mutates with chance `rate`, halved every `halve_every` generations, by a polynomial step of strength `eta_m`
+    (the paper: 15; with 2 the steps are larger and a grey 28 px network is fooled in a third of the generations).
     A pair of parents crosses with chance `cross_rate`; then every gene crosses with chance 1/2 (SBX of strength `eta_c`,
     Deb and Agrawal 1995). Genes in which the parents are equal pass unchanged. (In the paper's own code they turn grey.)
     """
@@ -29,7 +30,7 @@ class Direct:
         grayscale: bool = False,
         rate: float = 0.1,
         halve_every: int = 1000,
-        eta_m: float = 15.0,
+        eta_m: float = 2.0,
         cross_rate: float = 0.5,
         eta_c: float = 10.0,
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -45,8 +46,8 @@ class Evolution:
 
     `children` per generation; the first generation (number 0) is as many random ones. `elites` per class is mu of the
     evolution strategy and 1 for MAP-Elites. Classes that have reached the probability `goal` have no more children of their
-    own while others have not, so that the queries go where they are needed (the paper draws from all classes alike: goal
-    above 1). After an exception in `step` (the evaluator's, for one) all is as before it.
+    own while others have not, so that the queries go where they are needed (the paper draws from all classes alike: an
+    infinite goal). After an exception in `step` (the evaluator's, for one) all is as before it.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Evolution:
         strategy: Strategy = Strategy.MAP_ELITES,
         children: int = 200,
         elites: int = 1,
-        goal: float = 2.0,
+        goal: float = math.inf,
         seed: int = 0,
         lineage: Lineage | None = None,
     ) -> None:
@@ -78,6 +79,11 @@ class Evolution:
         self.generation = -1
         self.born = 0
         self.history: list[np.ndarray] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether every class has reached the goal."""
+        return bool((self.archive.best >= self.goal).all())
 
     def step(self) -> Generation:
         """One generation."""
@@ -138,11 +144,11 @@ class Evolution:
         self.lineage.prune(self.archive.identities.reshape(-1).tolist())
         return len(winners)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the coming generations depend on, and their history, as arrays."""
+    def state(self) -> dict[str, Any]:
+        """All that the coming generations depend on, and their history: arrays, and one text `meta`."""
         meta = {"generation": self.generation, "born": self.born, "rng": self.rng.bit_generator.state}
-        arrays: dict[str, np.ndarray] = {"targets": self.targets, "history": np.array(self.history, np.float32)}
-        arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        arrays: dict[str, Any] = {"meta": json.dumps(meta), "targets": self.targets}
+        arrays["history"] = np.array(self.history, np.float32)
         arrays |= {f"archive.{key}": value for key, value in self.archive.state().items()}
         return arrays | {f"lineage.{key}": value for key, value in self.lineage.state().items()}
 
@@ -152,7 +158,7 @@ class Evolution:
             raise UserError("the saved state is of other target classes.")
         if state["archive.images"].shape != self.archive.images.shape:
             raise UserError("the saved state is of another image size or number of elites.")
-        meta = json.loads(bytes(state["meta"]))
+        meta = json.loads(state["meta"])
         self.generation, self.born = meta["generation"], meta["born"]
         self.rng.bit_generator.state = meta["rng"]
         self.history = list(state["history"])
