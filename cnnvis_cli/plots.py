@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 
@@ -48,3 +50,25 @@ def matrix(
         for x, value in enumerate(row):
             axes.text(x, y, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.6 else "black")
     return _drawn(figure)
+
+
+def class_history(history: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """Probabilities (generations, classes) as a heat map, class by generation, with their median, least and greatest below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tall = min(14.0, max(2.0, 0.16 * len(names)))
+    figure = Figure(figsize=(8, tall + 3.2), dpi=100, layout="constrained")
+    heat, curve = figure.subplots(2, 1, sharex=True, height_ratios=(tall, 2.0))
+    drawn = heat.imshow(history.T, aspect="auto", vmin=0, vmax=1, cmap="inferno", interpolation="nearest")
+    shown = range(0, len(names), max(1, math.ceil(len(names) / (tall * 7))))
+    heat.set_yticks(list(shown), [names[k][:24] for k in shown], fontsize=7)
+    figure.colorbar(drawn, ax=heat, label="probability", pad=0.01)
+    generations = np.arange(len(history))
+    curve.fill_between(generations, history.min(1), history.max(1), alpha=0.2, linewidth=0)
+    curve.plot(generations, np.median(history, 1), label="median (shaded: least to greatest)")
+    curve.set(xlabel="generation", ylabel="probability", ylim=(0, 1.02))
+    curve.legend(loc="lower right", fontsize=8, frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

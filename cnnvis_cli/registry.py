@@ -18,6 +18,7 @@ COMMANDS = {
     "saliency": "What in this picture made the network say so: gradients and what is built on them.",
     "occlude": "Which part of the picture the network cannot do without: cover one window after the other.",
     "fool": "Change a picture so little that one hardly sees it, and the network answers something else.",
+    "evolve": "Images that a network is certain of, found by evolution alone.",
     "filters": "A convolution's weights as pictures.",
     "activations": "What a layer's units answer to a picture, as maps.",
     "patches": "The patches of many pictures that excite each unit most.",

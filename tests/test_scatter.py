@@ -34,7 +34,9 @@ def test_scatter_shows_each_class_in_a_colour_of_its_own() -> None:
     random = np.random.default_rng(0)
     for classes in (1, 3, 30):
         labels = [f"class {i % classes}" for i in range(90)]
-        image = scatter.scatter([("a", random.normal(size=(90, 2))), ("b", random.normal(size=(90, 2)))], labels, side=3, dpi=60)
+        image = scatter.scatter(
+            [("a", random.normal(size=(90, 2))), ("b", random.normal(size=(90, 2)))], labels, side=3, dpi=60
+        )
         assert image.mode == "RGB"
         assert image.width > 1.7 * image.height
     assert len(set(scatter._shades(30))) == 30

@@ -163,22 +163,27 @@ class Network:
     def class_index(self, name: str | int) -> int:
         """Index of a class by number or by name (case and underscores ignored; one of several synonyms is enough)."""
         count = len(self.classes) or self.logits_layer.channels
-        text = str(name).strip()
-        if text.lstrip("-").isdigit():
-            if 0 <= int(text) < count:
-                return int(text)
-            raise UserError(f"class {text} is out of range: {self.name} has classes 0 to {count - 1}.")
-
-        def plain(label: str) -> str:
-            return label.lower().replace("_", " ").strip()
-
-        for index, label in enumerate(self.classes):
-            if plain(text) == plain(label) or plain(text) in (plain(part) for part in label.split(",")):
-                return index
-        raise UserError(f"{self.name} knows no class '{text}'.{did_you_mean(text, self.classes)}")
+        return find_class([self.class_name(index) for index in range(count)], name, self.name)
 
     def class_name(self, index: int) -> str:
         return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def find_class(labels: Sequence[str], name: str | int, owner: str) -> int:
+    """Index of a class among `labels`; `owner` is whose they are, for the error. See `Network.class_index`."""
+    text = str(name).strip()
+    if text.lstrip("-").isdigit():
+        if 0 <= int(text) < len(labels):
+            return int(text)
+        raise UserError(f"class {text} is out of range: {owner} has classes 0 to {len(labels) - 1}.")
+
+    def plain(label: str) -> str:
+        return label.lower().replace("_", " ").strip()
+
+    for index, label in enumerate(labels):
+        if plain(text) == plain(label) or plain(text) in (plain(part) for part in label.split(",")):
+            return index
+    raise UserError(f"{owner} knows no class '{text}'.{did_you_mean(text, labels)}")
 
 
 def vgg_aliases(module: nn.Module) -> dict[str, str]:

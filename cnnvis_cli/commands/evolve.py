@@ -1,0 +1,275 @@
+"""`cnnvis evolve`: images that a network is certain of, found by selection and variation alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cnnvis_cli import evaluators, figures, outputs, plots
+from cnnvis_cli.config.base import NetworkConfig
+from cnnvis_cli.config.evolve import EvolveConfig
+from cnnvis_cli.engine.evolution import (
+    BudgetError,
+    Cppn,
+    Direct,
+    Encoding,
+    Evaluator,
+    Evolution,
+    NetworkEvaluator,
+    Shapes,
+    Strategy,
+    judged,
+)
+from cnnvis_cli.engine.network import Network, find_class
+from cnnvis_cli.errors import Interrupted, RunError, UserError
+from cnnvis_cli.job import Job
+
+_MAX_PIXELS = 400_000_000  # of a sheet
+
+
+@dataclass
+class Judge:
+    """Who says what the images are: the evaluator, the images it wants, the names of its classes."""
+
+    evaluate: Evaluator
+    size: int
+    grayscale: bool
+    classes: tuple[str, ...]
+    name: str
+    budget: evaluators.Budget | None = None
+
+
+def run(config: EvolveConfig, job: Job) -> None:
+    judge = _judge(config, job)
+    targets = [find_class(judge.classes, text, judge.name) for text in config.targets]
+    evolution = Evolution(
+        _encoding(config, job, judge),
+        judge.evaluate,
+        len(judge.classes),
+        targets or None,
+        strategy=Strategy(config.strategy),
+        children=config.children,
+        elites=config.elites,
+        goal=math.inf if config.goal is None else config.goal,
+        seed=config.seed,
+    )
+    way = config.frames not in ("", "surest") and find_class(judge.classes, config.frames, judge.name)
+    if way is not False and way not in evolution.targets:
+        raise UserError(f"frames={config.frames} is not among the targets.")
+    stopped = _evolve(config, job, evolution)
+    names = [judge.classes[k] for k in evolution.targets]
+    _save_elites(config, job, evolution, judge, names)
+    _save_history(job, evolution, names)
+    _save_lineage(job, evolution, names)
+    if config.frames:
+        k = int(evolution.archive.best.argmax()) if way is False else int(np.flatnonzero(evolution.targets == way)[0])
+        _save_way(job, evolution, k)
+    for other in config.also:
+        _transfer(job, evolution, names, other)
+    job.record(stopped=stopped)
+    job.scores.update(generations=evolution.generation, stopped=stopped)
+    if judge.budget is not None:
+        job.scores["queries"] = judge.budget.asked
+
+
+def _judge(config: EvolveConfig, job: Job) -> Judge:
+    if not config.evaluator:
+        network = job.network()
+        evaluate = NetworkEvaluator(network, config.batch)
+        size = config.size or network.size
+        count = judged(evaluate, np.full((1, size, size, 3), 128, np.uint8)).shape[1]
+        grey = network.preprocessing.grayscale if config.grayscale is None else config.grayscale
+        return Judge(evaluate, size, grey, tuple(map(network.class_name, range(count))), network.name)
+    box = evaluators.outside(
+        config.evaluator,
+        trust_code=job.session.trust_code,
+        timeout=config.timeout,
+        retries=config.retries,
+        mean=config.mean,
+        std=config.std,
+    )
+    own = box.size if isinstance(box, evaluators.Onnx) else None
+    side = config.size or own
+    if side is None or own not in (None, side):
+        raise UserError(f"{config.evaluator} takes pictures of {own or 'any'} px; give that as size=...")
+    budget = evaluators.Budget(evaluators.Softmax(box) if config.logits else box, config.queries, config.batch)
+    asked = evaluators.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
+    count = judged(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
+    grey = isinstance(box, evaluators.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale
+    return Judge(asked, side, grey, _labels(config, box, count), config.evaluator, budget)
+
+
+def _labels(config: EvolveConfig, box: Any, count: int) -> tuple[str, ...]:
+    names = getattr(box, "classes", ())
+    if config.labels:
+        try:
+            names = tuple(Path(config.labels).expanduser().read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the labels {config.labels}: {error}.") from None
+    if names and len(names) != count:
+        raise UserError(f"{len(names)} class names for the {count} classes of {config.evaluator}.")
+    return tuple(names) or tuple(f"class {k}" for k in range(count))
+
+
+def _encoding(config: EvolveConfig, job: Job, judge: Judge) -> Encoding:
+    strength: dict[str, Any] = {} if config.eta_m is None else {"eta_m": config.eta_m}
+    if config.encoding == "direct":
+        crossing = {"cross_rate": config.cross_rate, "eta_c": config.eta_c, **strength}
+        return Direct(judge.size, grayscale=judge.grayscale, rate=config.rate, halve_every=config.halve_every, **crossing)
+    if config.encoding == "cppn":
+        return Cppn(judge.size, grayscale=judge.grayscale, rates=config.rates, device=job.session.device, **strength)
+    return Shapes(
+        judge.size,
+        grayscale=judge.grayscale,
+        kind=config.shape,
+        count=config.shapes,
+        most=5 * config.shapes,
+        rate=config.rate,
+        cross_rate=config.cross_rate,
+        device=job.session.device,
+        **strength,
+    )
+
+
+def _evolve(config: EvolveConfig, job: Job, evolution: Evolution) -> str:
+    """Run to the end and say why it ended. Whatever stops it earlier, it goes on from a saved state."""
+    if job.saved_state is not None:
+        state = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in job.saved_state.items()}
+        evolution.restore(state)
+    since, began, first = evolution.generation, time.perf_counter(), evolution.generation
+    with job.track(f"evolve {job.name}", config.generations) as bar:
+        while evolution.generation < config.generations and not (config.stop_at_goal and evolution.done):
+            try:
+                generation = evolution.step()
+            except BudgetError as error:
+                if evolution.generation < 0:
+                    raise
+                return str(error)
+            except RunError as error:
+                _save_state(job, evolution)
+                raise RunError(f"{error} {_resumable(evolution)}") from error
+            bar.advance(generation.number, f"median {generation.median:.4g}, least {generation.best.min():.4g}")
+            if job.session.interrupt():
+                _save_state(job, evolution)
+                raise Interrupted(f"interrupted. {_resumable(evolution)}")
+            if generation.number - since >= config.save_every:
+                since = generation.number
+                _save_state(job, evolution)
+    done = max(1, evolution.generation - first)
+    job.record(seconds_per_generation=(time.perf_counter() - began) / done)
+    return "all generations are done" if evolution.generation == config.generations else "all classes have reached the goal"
+
+
+def _resumable(evolution: Evolution) -> str:
+    return f"The same command goes on after generation {evolution.generation}." if evolution.generation >= 0 else ""
+
+
+def _save_state(job: Job, evolution: Evolution) -> None:
+    if evolution.generation >= 0:
+        state = evolution.state()
+        job.save_state({k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+
+
+def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Judge, names: Sequence[str]) -> None:
+    """The contact sheet, and what the judge says of the elites as they were saved."""
+    archive = evolution.archive
+    elites = [Image.fromarray(image) for image in archive.images[:, 0]]
+    zoom = max(1, 84 // judge.size)  # so that captions can be read; whole pixels, so that it can be taken back
+    tiles = [elite.resize((zoom * judge.size,) * 2, Image.Resampling.NEAREST) for elite in elites]
+    captions = [f"{name} {_percent(p)}" for name, p in zip(names, archive.best, strict=True)]
+    sheet = figures.sheet(tiles, captions, columns=config.columns)
+    page = (job.save_image(sheet.image) * 255).round().byte().cpu()
+    saved = torch.cat([sheet.tile(page, number)[..., ::zoom, ::zoom] for number in range(len(tiles))])
+    try:
+        answers = judged(judge.evaluate, saved.permute(0, 2, 3, 1).contiguous().numpy(), len(judge.classes))
+    except BudgetError:
+        answers = None
+        job.scores["note"] = "the budget was spent: probabilities are those of the search, not measured again"
+    own = archive.best if answers is None else answers[np.arange(len(names)), evolution.targets]
+    job.record(elites=[{"class": name, "probability": p} for name, p in zip(names, own.tolist(), strict=True)])
+    job.scores.update(
+        median=float(np.median(own)), least=float(own.min()), at_least_0_9999=f"{int((own >= 0.9999).sum())} of {len(own)}"
+    )
+    job.save_csv(["class", "probability"], [[n, repr(p)] for n, p in zip(names, own.tolist(), strict=True)], "probabilities")
+    if config.each:
+        for name, elite in zip(names, elites, strict=True):
+            job.save_image(elite, f"elite-{name}")
+    if config.render:
+        if len(names) * config.render**2 > _MAX_PIXELS:
+            raise UserError(
+                f"{len(names)} elites of {config.render} px are too much for a sheet. Use fewer targets or less px."
+            )
+        large = evolution.encoding.render([row[0] for row in archive.genomes if row[0] is not None], config.render)
+        job.save_image(figures.sheet(list(map(Image.fromarray, large)), captions, columns=config.columns).image, "large")
+
+
+def _percent(probability: float) -> str:
+    """Rounded down, so that no 99.99% stands for less; up to four digits behind the point."""
+    return f"{math.floor(probability * 1e4) / 1e2:.4g}%"
+
+
+def _save_history(job: Job, evolution: Evolution, names: Sequence[str]) -> None:
+    history = np.array(evolution.history)
+    job.save_image(plots.class_history(history, names), "history")
+    job.save_array(history, "history")
+    job.record(trace={"median": np.median(history, 1), "least": history.min(1)})
+
+
+def _save_lineage(job: Job, evolution: Evolution, names: Sequence[str]) -> None:
+    """Each elite's ancestors, oldest first, along the parents that they take after."""
+    rows = []
+    for name, identity in zip(names, evolution.archive.identities[:, 0].tolist(), strict=True):
+        for step, one in enumerate(evolution.lineage.way(identity)):
+            surest = names[int(np.flatnonzero(evolution.targets == one.target)[0])]
+            parents = one.first_parent, one.second_parent
+            rows.append([name, step, one.identity, *parents, one.generation, surest, repr(one.probability)])
+    header = ["class", "step", "individual", "parent", "other_parent", "generation", "surest_of", "probability"]
+    job.save_csv(header, rows, "lineage")
+
+
+def _save_way(job: Job, evolution: Evolution, k: int) -> None:
+    way = evolution.lineage.way(int(evolution.archive.identities[k, 0]))
+    genomes = [one.genome for one in way if one.genome is not None]
+    size = max(evolution.encoding.size, 192) if evolution.encoding.resizable else None
+    frames = [Image.fromarray(image) for image in evolution.encoding.render(genomes, size)]
+    zoom = max(1, 192 // frames[0].width)
+    frames = [frame.resize((zoom * frame.width,) * 2, Image.Resampling.NEAREST) for frame in frames]
+    job.save_gif(frames, "way", milliseconds=200)
+    job.scores["frames"] = len(frames)
+
+
+def _transfer(job: Job, evolution: Evolution, names: Sequence[str], other: str) -> None:
+    """What another network says of the elites: whether it sees the class of the same name in them."""
+    model, _, weights = other.partition("@")
+    network = job.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
+    pictures = torch.from_numpy(evolution.archive.images[:, 0]).permute(0, 3, 1, 2).float().div_(255)
+    answers = judged(NetworkEvaluator(network), _at_size(pictures, network))
+    labels = [network.class_name(k) for k in range(answers.shape[1])]
+    rows, hits, shared = [], 0, 0
+    for name, answer in zip(names, answers, strict=True):
+        top = int(answer.argmax())
+        try:
+            same = find_class(labels, name, network.name)
+        except UserError:
+            same = None
+        shared += same is not None
+        hits += same == top
+        rows.append([name, "" if same is None else repr(float(answer[same])), labels[top], repr(float(answer[top]))])
+    job.save_csv(["class", "probability_there", "seen_there", "probability"], rows, f"on-{model}")
+    job.scores[f"transfer_to_{model}"] = f"{hits} of {shared} classes it knows" if shared else "knows none of these classes"
+    job.scores[f"median_certainty_of_{model}"] = float(np.median(answers.max(1)))
+
+
+def _at_size(pictures: torch.Tensor, network: Network) -> np.ndarray:
+    from cnnvis_cli.pictures import resize
+
+    resized = resize(pictures, network.size, network.size)
+    return np.stack([np.asarray(outputs.to_image(picture)) for picture in resized])
