@@ -88,13 +88,13 @@ def load(root: Path) -> tuple[list[str], Split, dict[str, Split]]:
     return names, train, {"caltech101": read(listed("test.txt")), "imagenette": read(foldered("val"))}
 
 
-def batches(split: Split, batch: int, size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(split: Split, batch: int, size: int, min_area: float, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented batches in [0, 1]: one crop size and aspect per batch (so it is one resize), own place and flip each."""
     order = list(range(len(split.pictures)))
     rng.shuffle(order)
     for start in range(0, len(order) - batch + 1, batch):
         indices = order[start : start + batch]
-        area, ratio = rng.uniform(0.35, 1.0), math.exp(rng.uniform(-0.25, 0.25))
+        area, ratio = rng.uniform(min_area, 1.0), math.exp(rng.uniform(-0.25, 0.25))
         height = min(SIZE, round(SIZE * math.sqrt(area / ratio)))
         width = min(SIZE, round(SIZE * math.sqrt(area * ratio)))
         crops = []
@@ -196,7 +196,7 @@ def train(args: argparse.Namespace) -> None:
         size = args.size or resolution(epoch, args.epochs)
         robust = epoch >= args.epochs - args.adversarial_epochs
         losses = []
-        for step, (images, labels) in enumerate(batches(data, args.batch, size, rng)):
+        for step, (images, labels) in enumerate(batches(data, args.batch, size, args.min_area, rng)):
             progress = (epoch + step / steps) / args.epochs
             warm = min(1.0, progress * args.epochs / (0.2 if args.start else 1.5))
             for group in optimizer.param_groups:
@@ -205,7 +205,7 @@ def train(args: argparse.Namespace) -> None:
             if robust:
                 images = adversarial(network, normalize, images, labels, args.epsilon, args.bf16)
             targets = F.one_hot(labels, len(names)).float()
-            if not robust and rng.random() < 0.5:  # mixup (Zhang et al. 2018) on every second batch
+            if not robust and rng.random() < args.mixup:  # Zhang et al. 2018
                 share, other = rng.betavariate(0.2, 0.2), torch.randperm(len(labels))
                 images = share * images + (1 - share) * images[other]
                 targets = share * targets + (1 - share) * targets[other]
@@ -260,6 +260,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--adversarial-epochs", type=int, default=6)
     parser.add_argument("--epsilon", type=float, default=0.5, help="L2 length of the adversarial step, pixels in [0, 1]")
+    parser.add_argument("--mixup", type=float, default=0.5, help="share of the batches that are mixed")
+    parser.add_argument("--min-area", type=float, default=0.35, help="of a random crop, as a share of the picture")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--weight-decay", type=float, default=5e-4)
