@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
+    "style": "The content of one picture in the style of others.",
+    "texture": "More of a texture from a small piece of it.",
 }
 
 

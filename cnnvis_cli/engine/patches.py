@@ -6,7 +6,7 @@ error. Pictures are (1, 3, H, W), sRGB in [0, 1]; with `tileable` the opposite s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -39,14 +39,26 @@ def _pick(errors: Tensor, nearest: int, generator: torch.Generator) -> Tensor:
     return where.gather(1, torch.where(allowed, chance, -1.0).argmax(1, keepdim=True))[:, 0]
 
 
+def _nothing(pixels: int) -> None:
+    pass
+
+
 def grow(
-    exemplar: Tensor, height: int, width: int, *, window: int = 11, nearest: int = 8, seed: int = 0, tileable: bool = False
+    exemplar: Tensor,
+    height: int,
+    width: int,
+    *,
+    window: int = 11,
+    nearest: int = 8,
+    seed: int = 0,
+    tileable: bool = False,
+    progress: Callable[[int], None] = _nothing,
 ) -> Tensor:
     """Efros and Leung 1999: each pixel is the centre of the exemplar's square whose known neighbours match best.
 
     Squares of `window` pixels (odd), compared under a Gaussian of a sixth of that (6.4 in the paper). Ours: pixels at the edge
     of what is known are matched in batches, at least half a window apart, instead of one by one; one of the `nearest` within
-    the paper's tolerance is drawn.
+    the paper's tolerance is drawn. `progress` gets the number of pixels that are done.
     """
     _check(exemplar, window, "a window of")
     generator = torch.Generator().manual_seed(seed)
@@ -60,6 +72,7 @@ def grow(
     flat = flat.flatten(1).T.contiguous()  # (3 window^2, K)
 
     canvas, known = _seeded(exemplar, height, width, generator)
+    count = 0
     for ys, xs in _order(known, half, tileable):
         patch, mask = _around(canvas, known, ys, xs, half, tileable)
         weight = mask * falloff
@@ -67,6 +80,8 @@ def grow(
         errors = (weight @ energies - 2 * products + (patch.square().sum(1) * weight).sum(1, keepdim=True)).clamp_min(0)
         canvas[:, ys, xs] = centres[_pick(errors / weight.sum(1, keepdim=True), nearest, generator)].T
         known[ys, xs] = 1
+        count += len(ys)
+        progress(count)
     return canvas[None]
 
 
@@ -111,7 +126,15 @@ def _around(canvas: Tensor, known: Tensor, ys: Tensor, xs: Tensor, half: int, ti
 
 
 def quilt(
-    exemplar: Tensor, height: int, width: int, *, block: int = 24, nearest: int = 8, seed: int = 0, tileable: bool = False
+    exemplar: Tensor,
+    height: int,
+    width: int,
+    *,
+    block: int = 24,
+    nearest: int = 8,
+    seed: int = 0,
+    tileable: bool = False,
+    progress: Callable[[int], None] = _nothing,
 ) -> Tensor:
     """Efros and Freeman 2001: blocks that overlap by a sixth, each chosen to fit what is there and joined along the cut of
     least error. Ours: with `tileable` the last blocks also overlap the first ones."""
@@ -139,6 +162,7 @@ def quilt(
                 chosen = squares[torch.randint(0, len(squares), (), generator=generator)]
             canvas[:, ys, xs] = torch.where(mask > 0, there, chosen)
             known[ys, xs] = 1
+        progress(min(height, top + block) * width)
     return canvas[None, :, :height, :width]
 
 

@@ -6,7 +6,7 @@ Gatys, Ecker and Bethge 2015 (both papers), with statistics of choice, several s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import IMAGES, activations
+from cnnvis_cli.engine.layers import Layer
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
 from cnnvis_cli.engine.statistics import Statistic, Summary, smoothed
@@ -122,6 +123,46 @@ class StyleLoss:
         rows = torch.arange(place.row, place.row + maps.shape[2], device=pooled.device).clamp_max(len(pooled) - 1)
         cols = torch.arange(place.col, place.col + maps.shape[3], device=pooled.device).clamp_max(pooled.shape[1] - 1)
         return pooled[rows[:, None], cols]
+
+
+_NOT_STATISTICS = ("Conv", "BatchNorm", "Pool", "Dropout", "Identity", "Sequential", "Padding")
+
+
+def style_layers(network: Network) -> list[str]:
+    """Gatys' relu1_1 ... relu5_1 where a network has them; else, at each of its sizes of maps, the first widest layer
+    that is no convolution, normalization or pool."""
+    gatys = [f"relu{block}_1" for block in range(1, 6)]
+    if all(name in network.layers or name in network.aliases for name in gatys):
+        return gatys
+    return [names[0] for names in _by_size(network)][:5]
+
+
+def other_layers(network: Network, used: Iterable[str]) -> list[str]:
+    """The last layer at each size of maps that is not among `used`: for scores on what was not optimized."""
+    taken = {network.layer(name).name for name in used}
+    deepest = max(network.layer(name).order for name in used)
+    found = []
+    for names in _by_size(network):
+        free = [name for name in names if name not in taken and network.layers[name].order <= deepest]
+        found += free[-1:]
+    return found or [network.layer(name).name for name in used]
+
+
+def _by_size(network: Network) -> list[list[str]]:
+    """Names of the widest usable layers for each side of maps, large maps first; maps of one position are left out."""
+    sizes: dict[int, list[Layer]] = {}
+    for layer in network.layers.values():
+        if layer.spatial and layer.shape[1] > 1 and not any(word in layer.kind for word in _NOT_STATISTICS):
+            sizes.setdefault(layer.shape[1], []).append(layer)
+    if not sizes:
+        raise UserError(f"{network.name} has no maps to take statistics of. Name them: style_layers=...")
+    widest = {side: max(layer.channels for layer in layers) for side, layers in sizes.items()}
+    return [[layer.name for layer in sizes[side] if layer.channels == widest[side]] for side in sorted(sizes, reverse=True)]
+
+
+def stride(network: Network, layer: str) -> int:
+    """Pixels from one position of a layer's map to the next, about."""
+    return max(1, round(network.size / max(1, network.layer(layer).shape[1])))
 
 
 @torch.no_grad()
