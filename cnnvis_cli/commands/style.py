@@ -180,9 +180,15 @@ class Transfer:
         if self.config.start == "noise":
             shape = bled(self.content).shape
             return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
-        if self.config.start in ("content", "style"):
-            return bled(self.content if self.config.start == "content" else self.styles[0])
-        return bled(self.job.read_one(self.config.start))
+        if self.config.start == "style":
+            return bled(self.styles[0])
+        if self.config.start != "content":
+            return bled(self.job.read_one(self.config.start))
+        start = bled(self.content)
+        if self.config.colors == "style" and not self.masks:  # the palette at once: pixel by pixel it takes hundreds of steps
+            dyed = sum(share * recolored(start, one) for share, one in zip(self.shares, self.styles, strict=True))
+            start = torch.lerp(start, torch.as_tensor(dyed), self.config.strength)
+        return start
 
     def _style_at(self, style: Tensor, size: int) -> Tensor:
         """A style picture at the size that gives its strokes the size asked for; never enlarged."""

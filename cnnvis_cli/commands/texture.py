@@ -88,7 +88,6 @@ def _scores(
 ) -> dict[str, Any]:
     """Measured on the saved file: at layers that were not optimized, and without any network."""
     others = other_layers(network, layers)
-    wide, high = config.size
     flat = recolored(torch.rand(exemplar.shape, generator=torch.Generator().manual_seed(config.seed)).to(exemplar), exemplar)
     with padded(network, config.padding), pooled(network, config.pooling):
         distance = scales.distances(network, others, saved, [exemplar], [1.0], tile)
@@ -185,7 +184,8 @@ class Synthesis:
         exemplar = resize(self.exemplar, *self._exemplar_shape(size))
         if before is None:
             start = torch.rand(1, 3, height + 2 * bleed, width + 2 * bleed, generator=generator).to(exemplar)
-            start = recolored(start.mean(1, keepdim=True).expand_as(start) if self.grey else start, exemplar)
+            start = recolored(start, exemplar)
+            start = start.mean(1, keepdim=True).expand_as(start) if self.grey else start
         else:
             inner = resize(self._cropped(before, self.plan.sizes[number - 1]), height, width)
             start = F.pad(inner, [bleed] * 4, mode="reflect") if bleed else inner

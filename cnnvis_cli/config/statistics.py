@@ -50,7 +50,7 @@ class StatisticsConfig(NetworkConfig):
     average: float = Field(
         0.9, ge=0, lt=1, description="decay of the mean of the pictures that becomes the result (0: the last)"
     )
-    steps: int = Field(60, ge=1, description="updates at each scale")
+    steps: int = Field(100, ge=1, description="updates at each scale")
     smallest: int = Field(128, ge=16, description="long side of the first scale; each next is sqrt(2) larger")
     budget: Duration | None = Field(None, description="time it may take, 90s or 5m: picks steps, and size if not given")
     tile: int | None = Field(

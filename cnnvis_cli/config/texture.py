@@ -43,6 +43,7 @@ class TextureConfig(StatisticsConfig):
     window: int = Field(11, ge=3, le=63, description="patches: side of the neighbourhoods, odd")
     block: int = Field(24, ge=6, le=256, description="quilting: side of the blocks")
     nearest: int = Field(8, ge=1, description="patches, quilting: one of so many best fits is drawn")
+    steps: int = Field(60, ge=1, description="updates at each scale")
     smallest: int = Field(64, ge=16, description="long side of the first scale; each next is sqrt(2) larger")
 
     @model_validator(mode="after")
