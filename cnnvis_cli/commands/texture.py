@@ -166,7 +166,8 @@ class Synthesis:
             self.update = scales.update_of(config, changing=config.tileable, tiled=self.plan.tile > 0)
             scales.announce(self.job, self.plan, key)
             self.outcomes = scales.run_scales(self.job, self.plan, self._loop, key)
-        return self._cropped(self.outcomes[-1].pictures, size)
+        result = self._cropped(self.outcomes[-1].pictures, size)
+        return texture_scores.cut_where_least_seen(result) if config.tileable else result
 
     def _bleed(self, size: int) -> int:
         return 0 if self.config.tileable else min(self.config.bleed, min(self._shape(size)) // 2)
@@ -187,8 +188,9 @@ class Synthesis:
             start = recolored(start, exemplar)
             start = start.mean(1, keepdim=True).expand_as(start) if self.grey else start
         else:
-            inner = resize(self._cropped(before, self.plan.sizes[number - 1]), height, width)
-            start = F.pad(inner, [bleed] * 4, mode="reflect") if bleed else inner
+            inner = self._cropped(before, self.plan.sizes[number - 1])
+            start = _resized_around(inner, height, width) if config.tileable else resize(inner, height, width)
+            start = F.pad(start, [bleed] * 4, mode="reflect") if bleed else start
         tile = self.plan.tile_at(size)
         statistic = scales.statistic_of(config, generator, self.update == "adam")
         layers = list(self.layers)
@@ -208,6 +210,11 @@ class Synthesis:
             transform=jitter(max(height, width)) if config.tileable else None,
             gradient=_grey if self.grey else None,
         )
+
+
+def _resized_around(picture: Tensor, height: int, width: int) -> Tensor:
+    """Resampled as if it were surrounded by itself, so that it still wraps."""
+    return resize(picture.tile(1, 1, 3, 3), 3 * height, 3 * width)[..., height : 2 * height, width : 2 * width]
 
 
 def _grey(gradient: Tensor) -> Tensor:
