@@ -17,6 +17,8 @@ COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
     "saliency": "What in this picture made the network say so: gradients and what is built on them.",
     "occlude": "Which part of the picture the network cannot do without: cover one window after the other.",
+    "style": "The content of one picture in the style of others.",
+    "texture": "More of a texture from a small piece of it.",
     "fool": "Change a picture so little that one hardly sees it, and the network answers something else.",
     "evolve": "Images that a network is certain of, found by evolution alone.",
     "filters": "A convolution's weights as pictures.",

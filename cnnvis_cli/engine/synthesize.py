@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import RunError
@@ -99,7 +100,8 @@ class Loop:
     is no higher than over those before. `done`: (pictures, values, index) to (B,) bool; such pictures are kept as they are.
     `average`: decay of the exponential mean of the pictures that is returned instead of the last ones (0: the last ones).
     `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
-    `rates`: factor on the rate for step i, if it is to change.
+    `rates`: factor on the rate for step i, if it is to change. `warm`: Adam goes on with the moments of the stage before,
+    resampled to the new size (pixels only).
     """
 
     image: Image
@@ -118,6 +120,7 @@ class Loop:
     rates: Callable[[int], float] | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     line_search: bool = False
+    warm: bool = False
 
     def optimizer(self) -> torch.optim.Optimizer:
         parameters = self.image.parameters()
@@ -158,9 +161,11 @@ class Watch:
 class _Run:
     """The loop while it runs. `state()` holds all that changes, so that a resumed run equals an uninterrupted one."""
 
-    def __init__(self, loop: Loop, state: dict[str, Any] | None) -> None:
+    def __init__(self, loop: Loop, state: dict[str, Any] | None, before: dict[str, Any] | None = None) -> None:
         self.loop = loop
         self.optimizer = loop.optimizer()
+        if loop.warm and loop.update == "adam" and before:
+            self.optimizer.load_state_dict(_resampled(before, loop.image.parameters()))
         with torch.no_grad():
             start = loop.image()
         self.trace: list[Tensor] = []
@@ -269,13 +274,28 @@ class _Run:
         return torch.where(finished, self.kept, current).clamp(0, 1)
 
 
-def synthesize(loop: Loop, *, state: dict[str, Any] | None = None, watch: Watch | None = None) -> Outcome:
+def _resampled(optimizer: dict[str, Any], parameters: Sequence[Tensor]) -> dict[str, Any]:
+    """Adam's state for pictures of another size; second moments stay positive."""
+    state = {}
+    for number, old in optimizer["state"].items():
+        size = parameters[number].shape[-2:]
+        first = F.interpolate(old["exp_avg"], size, mode="bicubic", align_corners=False)
+        second = F.interpolate(old["exp_avg_sq"], size, mode="bilinear", align_corners=False)
+        state[number] = {"step": old["step"], "exp_avg": first, "exp_avg_sq": second}
+    return {"state": state, "param_groups": optimizer["param_groups"]}
+
+
+def synthesize(
+    loop: Loop, *, state: dict[str, Any] | None = None, watch: Watch | None = None, before: dict[str, Any] | None = None
+) -> Outcome:
     """Run the loop to its end, from the start or from the `state` of an earlier Outcome of the same loop.
+
+    `before`: the optimizer's state of the stage before, for a loop that starts `warm`.
 
     Bit for bit the same on one machine whether it was interrupted or not. Where the objective stops being a number (L-BFGS
     can do that), the best pictures so far are returned and `stopped` is "diverged"; RunError if there is none yet.
     """
-    run, watch = _Run(loop, state), watch or Watch()
+    run, watch = _Run(loop, state, before), watch or Watch()
     while (reason := run.stopped()) is None:
         if watch.should_stop():
             reason = "interrupted"
@@ -305,10 +325,11 @@ def synthesize_stages(
     inner = state["inner"] if state else None
     for stage in stages[len(outcomes) :]:
         loop = stage(outcomes[-1].pictures if outcomes else None)
-        outcome = synthesize(loop, state=inner, watch=watch)
+        before = outcomes[-1].state.get("optimizer") if outcomes else None
+        outcome = synthesize(loop, state=inner, watch=watch, before=before)
         inner = None
         if outcome.stopped == "interrupted":
-            done = [vars(o) | {"state": {}} for o in outcomes]
+            done = [vars(o) | {"state": {"optimizer": o.state["optimizer"]} if o is outcomes[-1] else {}} for o in outcomes]
             outcome.state = {"done": done, "inner": outcome.state}
             return [*outcomes, outcome]
         outcomes.append(outcome)

@@ -1,0 +1,242 @@
+"""`cnnvis style`: the content of one picture in the style of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnnvis_cli import figures, scales
+from cnnvis_cli.config.style import StyleConfig, cells
+from cnnvis_cli.engine.colors import recolored, with_colors_of
+from cnnvis_cli.engine.cost import measure
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.statistics import Summary
+from cnnvis_cli.engine.style import Region, StyleLoss, codes, other_layers, shares, stride, summarize
+from cnnvis_cli.engine.synthesize import Loop, Outcome
+from cnnvis_cli.engine.texture_scores import luma
+from cnnvis_cli.engine.tiling import Tiled
+from cnnvis_cli.engine.variants import padded, pooled
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import resize
+
+# The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
+CONTENT_SHARE = 0.1
+PAPER_STRENGTHS = (0.1, 0.3, 0.6, 0.9)
+
+
+def run(config: StyleConfig, job: Job) -> None:
+    network = job.network()
+    if not config.grid:
+        transfer = Transfer(config, job, network)
+        job.scores.update(transfer.scores(job.save_picture(transfer.run("loop"))))
+        return
+    grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(scales.layer_weights(config, network)))
+    changes = cells(grid)
+    transfers = [Transfer(config.changed(change), job, network) for change in changes]
+    pictures = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
+    page = figures.sheet([one[0] for one in pictures], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
+    saved = job.save_image(page.image)
+    rows = [one.scores(page.tile(saved, number)) for number, one in enumerate(transfers)]
+    job.scores["pictures"] = [change | row for change, row in zip(changes, rows, strict=True)]
+
+
+def _paper(layers: list[str]) -> dict[str, list[Any]]:
+    """Figure 3 of Gatys et al. 2015: statistics up to each layer by the strength of the style."""
+    return {"style_layers": [layers[:count] for count in range(1, len(layers) + 1)], "strength": list(PAPER_STRENGTHS)}
+
+
+def _caption(change: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        return f"to {value[-1]}" if isinstance(value, list) else str(value)
+
+    return ", ".join(f"{key} {shown(value)}" for key, value in change.items())
+
+
+class Transfer:
+    """One picture from its config: what is read, planned, run, and measured."""
+
+    def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
+        self.config, self.job, self.network = config, job, network
+        self.layers = scales.layer_weights(config, network)
+        names = config.content_layers or list(self.layers)[-2:][:1]
+        self.content_layers = dict(zip(names, config.content_weights or [1.0] * len(names), strict=True))
+        for layer in names:
+            scales.check_maps(network, layer)
+        self.content = job.read_one(config.content)
+        self.styles = [job.read_one(what) for what in config.style]
+        if config.colors == "histogram":
+            self.styles = [recolored(one, self.content) for one in self.styles]
+        equal = dict.fromkeys(map(str, range(len(self.styles))), 1.0)
+        given = dict(zip(equal, config.style_shares, strict=True)) if config.style_shares else equal
+        self.shares = list(shares(given).values())
+        self.masks = self._read_masks()
+        self.smooth = scales.smoothing(config, network)
+        self.update: Literal["adam", "lbfgs"] = "adam"
+        self.plan = scales.UNPLANNED
+        self._check_sizes()
+
+    def _read_masks(self) -> list[Tensor]:
+        masks = [luma(self.job.read_one(what)) for what in self.config.masks]
+        for name, mask in zip(self.config.masks, masks, strict=True):
+            if mask.shape[-2:] != self.content.shape[-2:]:
+                (mh, mw), (h, w) = mask.shape[-2:], self.content.shape[-2:]
+                raise UserError(f"the mask {name} is {mw} x {mh} px and the content {w} x {h}. They must be of one size.")
+            if not bool(mask.any()):
+                raise UserError(f"the mask {name} is black all over: its style would go nowhere.")
+        return masks
+
+    def _check_sizes(self) -> None:
+        deepest = max(stride(self.network, layer) for layer in [*self.layers, *self.content_layers])
+        size = min(self.config.smallest, self.config.size or self.config.smallest)
+        height, width = self._shape(size)
+        for name, short in (("content", min(self.content.shape[-2:])), *[("style", min(s.shape[-2:])) for s in self.styles]):
+            if short < 2 * deepest:
+                raise UserError(
+                    f"the {name} is only {short} px high or wide; {self.network.name}'s deepest layer asked for needs "
+                    f"{2 * deepest}. Take shallower style_layers or a larger picture."
+                )
+        if min(height, width) < 2 * deepest:
+            raise UserError(
+                f"at the first scale the picture is {width} x {height} px; the deepest layer asked for needs {2 * deepest}. "
+                f"Raise smallest and size, or take shallower style_layers."
+            )
+
+    def _shape(self, size: int) -> tuple[int, int]:
+        """(height, width) with a long side of `size`."""
+        height, width = self.content.shape[-2:]
+        return max(1, round(height * size / max(height, width))), max(1, round(width * size / max(height, width)))
+
+    def _variant(self) -> AbstractContextManager[Any]:
+        stack = ExitStack()
+        stack.enter_context(padded(self.network, self.config.padding))
+        stack.enter_context(pooled(self.network, self.config.pooling))
+        return stack
+
+    def run(self, key: str) -> Tensor:
+        """(1, 3, H, W): plan, say what it costs, and go through the scales."""
+        config = self.config
+        additive = config.statistic != "sliced" and not self.smooth
+        with self._variant():
+            if f"plan {key}" not in self.job.memory:
+                self.update = scales.update_of(config, changing=False, tiled=False)
+                first = self._loop(scales.ladder(config.size or 256, config.smallest)[0], 0, None)
+                cost = measure(first.evaluate, first.image())
+                height, width = self._shape(1000)
+                largest = max(self.content.shape[-2:])
+                plan = scales.make_plan(config, config.size, largest, min(height, width) / 1000, cost, additive)
+                self.job.memory[f"plan {key}"] = plan.as_dict()
+            self.plan = plan = scales.Plan(**self.job.memory[f"plan {key}"])
+            self.update = scales.update_of(config, changing=False, tiled=plan.tile > 0)
+            scales.announce(self.job, plan, key)
+            outcomes = scales.run_scales(self.job, plan, self._loop, key)
+        self.outcomes: list[Outcome] = outcomes
+        result = self._cropped(outcomes[-1].pictures, plan.sizes[-1])
+        if config.colors == "content":
+            result = with_colors_of(result, resize(self.content, *result.shape[-2:]))
+        return result
+
+    def _bleed(self, size: int) -> int:
+        return min(self.config.bleed, min(self._shape(size)) // 2)
+
+    def _cropped(self, pictures: Tensor, size: int) -> Tensor:
+        height, width = self._shape(size)
+        bleed = self._bleed(size)
+        return pictures[..., bleed : bleed + height, bleed : bleed + width]
+
+    def _loop(self, size: int, number: int, before: Tensor | None) -> Loop:
+        config, network, plan = self.config, self.network, self.plan
+        height, width = self._shape(size)
+        bleed = [self._bleed(size)] * 4
+
+        def bled(pictures: Tensor) -> Tensor:
+            return F.pad(resize(pictures, height, width), bleed, mode="reflect")
+
+        generator = torch.Generator().manual_seed(config.seed + number)
+        start = self._start(bled, generator) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
+        tile = plan.tile_at(size)
+        tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
+        code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
+        statistic = scales.statistic_of(config, generator, self.update == "adam")
+        loss = StyleLoss(
+            statistic,
+            self._regions(statistic, size, bled, tiled),
+            self.layers,
+            self.content_layers,
+            code,
+            config.strength / (config.strength + CONTENT_SHARE * (1 - config.strength)),
+            self.smooth,
+        )
+        return scales.loop_for(
+            config, network, loss, start, steps=plan.steps, generator=generator, update=self.update, tiled=tiled
+        )
+
+    def _start(self, bled: Any, generator: torch.Generator) -> Tensor:
+        if self.config.start == "noise":
+            shape = bled(self.content).shape
+            return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
+        if self.config.start == "style":
+            return bled(self.styles[0])
+        if self.config.start != "content":
+            return bled(self.job.read_one(self.config.start))
+        start = bled(self.content)
+        if self.config.colors == "style" and not self.masks:  # the palette at once: pixel by pixel it takes hundreds of steps
+            dyed = sum(share * recolored(start, one) for share, one in zip(self.shares, self.styles, strict=True))
+            start = torch.lerp(start, torch.as_tensor(dyed), self.config.strength)
+        return start
+
+    def _style_at(self, style: Tensor, size: int) -> Tensor:
+        """A style picture at the size that gives its strokes the size asked for; never enlarged."""
+        height, width = style.shape[-2:]
+        factor = min(1.0, self.config.style_scale * size / max(height, width))
+        deepest = 2 * max(stride(self.network, layer) for layer in self.layers)
+        factor = max(factor, deepest / min(height, width))
+        return resize(style, round(height * factor), round(width * factor))
+
+    def _regions(self, statistic: Any, size: int, bled: Any, tiled: Tiled | None) -> list[Region]:
+        layers = list(self.layers)
+        summaries: list[dict[str, Summary]] = [
+            summarize(self.network, self._style_at(one, size), statistic, layers, smooth=self.smooth, tiled=tiled)
+            for one in self.styles
+        ]
+
+        def target(chosen: list[int], weights: list[float]) -> dict[str, Summary]:
+            return {layer: statistic.target([summaries[i][layer] for i in chosen], weights) for layer in layers}
+
+        if not self.masks:
+            return [Region(target(list(range(len(self.styles))), self.shares))]
+        areas = [mask.mean().item() * share for mask, share in zip(self.masks, self.shares, strict=True)]
+        return [
+            Region(target([i], [1.0]), area / sum(areas), bled(mask)[0, 0])
+            for i, (mask, area) in enumerate(zip(self.masks, areas, strict=True))
+        ]
+
+    def scores(self, saved: Tensor) -> dict[str, Any]:
+        """Measured on the saved file, at layers that were not optimized; with what the content and the style themselves get."""
+        size = max(saved.shape[-2:])
+        others = other_layers(self.network, self.layers)
+        content = resize(self.content, *saved.shape[-2:])
+        styles = [self._style_at(one, size) for one in self.styles]
+        tile = self.plan.tile_at(size)
+        with self._variant():
+
+            def style_distance(picture: Tensor) -> float:
+                return scales.distances(self.network, others, picture, styles, self.shares, tile)
+
+            def content_distance(picture: Tensor) -> float:
+                return scales.content_distance(self.network, list(self.content_layers), picture, content, tile)
+
+            found = {
+                "style_distance": style_distance(saved),
+                "style_distance_of_content": style_distance(content),
+                "content_distance": content_distance(saved),
+                "content_distance_of_style": content_distance(resize(styles[0], *saved.shape[-2:])),
+            }
+        found["style_ratio"] = found["style_distance"] / max(found["style_distance_of_content"], 1e-9)
+        self.job.record(trace=[outcome.means for outcome in self.outcomes], score_layers=others)
+        return found | {"stopped": ", ".join(dict.fromkeys(outcome.stopped for outcome in self.outcomes))}

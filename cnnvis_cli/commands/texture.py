@@ -1,0 +1,222 @@
+"""`cnnvis texture`: more of a texture, from the statistics of an exemplar or from its patches."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnnvis_cli import figures, scales
+from cnnvis_cli.config.texture import TextureConfig
+from cnnvis_cli.engine import texture_scores
+from cnnvis_cli.engine.colors import recolored
+from cnnvis_cli.engine.cost import measure
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.patches import grow, quilt
+from cnnvis_cli.engine.style import Region, StyleLoss, other_layers, stride, summarize
+from cnnvis_cli.engine.synthesize import Loop, Outcome
+from cnnvis_cli.engine.tiling import Tiled
+from cnnvis_cli.engine.transforms import jitter
+from cnnvis_cli.engine.variants import padded, pooled
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import resize
+
+# Channels that differ by less than this, of 1, are those of a grey picture.
+GREY = 2 / 255
+
+
+def run(config: TextureConfig, job: Job) -> None:
+    network = job.network()
+    exemplar = _exemplar(config, job)
+    if config.method != "statistics":
+        saved = job.save_picture(_from_patches(config, job, exemplar))
+        job.scores.update(_scores(config, network, saved, exemplar, list(scales.layer_weights(config, network)), 0))
+        return
+    layers = scales.layer_weights(config, network)
+    if not config.strip:
+        synthesis = Synthesis(config, job, network, exemplar, layers)
+        saved = job.save_picture(synthesis.run("loop"))
+        job.scores.update(_scores(config, network, saved, exemplar, list(layers), synthesis.plan.tile_at(max(config.size))))
+        job.scores["stopped"] = ", ".join(dict.fromkeys(outcome.stopped for outcome in synthesis.outcomes))
+        job.record(trace=[outcome.means for outcome in synthesis.outcomes])
+        return
+    names = list(layers)
+    upto = [dict(list(layers.items())[:count]) for count in range(1, len(names) + 1)]
+    pictures = [
+        Synthesis(config, job, network, exemplar, some).run(f"{number}/{len(upto)}")
+        for number, some in enumerate(upto, start=1)
+    ]
+    tiles = [exemplar[0], *(one[0] for one in pictures)]
+    page = figures.sheet(tiles, ["exemplar", *(f"to {name}" for name in names)], columns=len(tiles))
+    saved = job.save_image(page.image)
+    rows = [
+        {"layers": list(some), **_scores(config, network, page.tile(saved, number), exemplar, list(some), 0)}
+        for number, some in enumerate(upto, start=1)
+    ]
+    job.scores["pictures"] = rows
+
+
+def _exemplar(config: TextureConfig, job: Job) -> Tensor:
+    exemplar = job.read_one(config.exemplar)
+    height, width = exemplar.shape[-2:]
+    if config.exemplar_size and config.exemplar_size < max(height, width):
+        factor = config.exemplar_size / max(height, width)
+        exemplar = resize(exemplar, max(1, round(height * factor)), max(1, round(width * factor)))
+    return exemplar
+
+
+def _from_patches(config: TextureConfig, job: Job, exemplar: Tensor) -> Tensor:
+    width, height = config.size
+    rest: dict[str, Any] = {"nearest": config.nearest, "seed": config.seed, "tileable": config.tileable}
+    with job.track(f"texture {job.name}", width * height) as bar:
+
+        def done(pixels: int) -> None:
+            bar.advance(pixels)
+            job.check_interrupt()
+
+        if config.method == "patches":
+            return grow(exemplar, height, width, window=config.window, progress=done, **rest)
+        return quilt(exemplar, height, width, block=config.block, progress=done, **rest)
+
+
+def _scores(
+    config: TextureConfig, network: Network, saved: Tensor, exemplar: Tensor, layers: list[str], tile: int
+) -> dict[str, Any]:
+    """Measured on the saved file: at layers that were not optimized, and without any network."""
+    others = other_layers(network, layers)
+    flat = recolored(torch.rand(exemplar.shape, generator=torch.Generator().manual_seed(config.seed)).to(exemplar), exemplar)
+    with padded(network, config.padding), pooled(network, config.pooling):
+        distance = scales.distances(network, others, saved, [exemplar], [1.0], tile)
+        noise = scales.distances(network, others, flat, [exemplar], [1.0])
+    found = {
+        "style_distance": distance,
+        "style_distance_of_noise": noise,
+        "style_ratio": distance / max(noise, 1e-9),
+        "copy_rate": texture_scores.copy_rate(saved, exemplar),
+        "spectrum_distance": texture_scores.spectrum_distance(saved, exemplar),
+    }
+    if config.tileable:
+        found["seam_ratio"] = texture_scores.seam_ratio(saved)
+    return found
+
+
+class Synthesis:
+    """A texture from noise by the statistics of some layers."""
+
+    def __init__(self, config: TextureConfig, job: Job, network: Network, exemplar: Tensor, layers: dict[str, float]) -> None:
+        self.config, self.job, self.network, self.exemplar, self.layers = config, job, network, exemplar, layers
+        self.smooth = scales.smoothing(config, network)
+        self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= GREY)
+        self.step = max(stride(network, layer) for layer in layers)
+        self.update: Literal["adam", "lbfgs"] = "adam"
+        self.plan = scales.UNPLANNED
+        self.outcomes: list[Outcome] = []
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        width, height = self.config.size
+        if self.config.tileable and (width % self.step or height % self.step):
+            near = [f"{max(1, round(side / self.step)) * self.step}" for side in (width, height)]
+            raise UserError(
+                f"the sides of a tileable texture must be multiples of {self.step} px, the stride of the deepest layer: "
+                f"size={'x'.join(near)}."
+            )
+        smallest = scales.ladder(max(width, height), self.config.smallest)[0]
+        for name, (high, wide) in (("exemplar", self._exemplar_shape(smallest)), ("result", self._shape(smallest))):
+            if min(high, wide) < 2 * self.step:
+                raise UserError(
+                    f"at the first scale the {name} is {wide} x {high} px; the deepest layer asked for needs {2 * self.step}. "
+                    f"Raise smallest, or take shallower style_layers or a larger {name}."
+                )
+
+    def _shape(self, size: int) -> tuple[int, int]:
+        """(height, width) of the scale whose long side is `size`; on the grid of the strides if it is to wrap."""
+        width, height = self.config.size
+        factor = size / max(width, height)
+        grid = self.step if self.config.tileable else 1
+        return max(grid, round(height * factor / grid) * grid), max(grid, round(width * factor / grid) * grid)
+
+    def _exemplar_shape(self, size: int) -> tuple[int, int]:
+        factor = size / max(self.config.size)
+        height, width = self.exemplar.shape[-2:]
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def _variant(self, *, wrapped: bool) -> AbstractContextManager[Any]:
+        stack = ExitStack()
+        stack.enter_context(padded(self.network, "circular" if wrapped else self.config.padding))
+        stack.enter_context(pooled(self.network, self.config.pooling))
+        return stack
+
+    def run(self, key: str) -> Tensor:
+        """(1, 3, H, W): plan, say what it costs, and go through the scales."""
+        config, size = self.config, max(self.config.size)
+        with self._variant(wrapped=config.tileable):
+            if f"plan {key}" not in self.job.memory:
+                self.update = scales.update_of(config, changing=config.tileable, tiled=False)
+                first = self._loop(scales.ladder(size, config.smallest)[0], 0, None)
+                cost = measure(first.evaluate, first.image())
+                additive = config.statistic != "sliced" and not self.smooth
+                plan = scales.make_plan(config, size, size, min(config.size) / size, cost, additive)
+                self.job.memory[f"plan {key}"] = plan.as_dict()
+            self.plan = scales.Plan(**self.job.memory[f"plan {key}"])
+            self.update = scales.update_of(config, changing=config.tileable, tiled=self.plan.tile > 0)
+            scales.announce(self.job, self.plan, key)
+            self.outcomes = scales.run_scales(self.job, self.plan, self._loop, key)
+        result = self._cropped(self.outcomes[-1].pictures, size)
+        return texture_scores.cut_where_least_seen(result) if config.tileable else result
+
+    def _bleed(self, size: int) -> int:
+        return 0 if self.config.tileable else min(self.config.bleed, min(self._shape(size)) // 2)
+
+    def _cropped(self, pictures: Tensor, size: int) -> Tensor:
+        height, width = self._shape(size)
+        bleed = self._bleed(size)
+        return pictures[..., bleed : bleed + height, bleed : bleed + width]
+
+    def _loop(self, size: int, number: int, before: Tensor | None) -> Loop:
+        config, network = self.config, self.network
+        height, width = self._shape(size)
+        bleed = self._bleed(size)
+        generator = torch.Generator().manual_seed(config.seed + number)
+        exemplar = resize(self.exemplar, *self._exemplar_shape(size))
+        if before is None:
+            start = torch.rand(1, 3, height + 2 * bleed, width + 2 * bleed, generator=generator).to(exemplar)
+            start = recolored(start, exemplar)
+            start = start.mean(1, keepdim=True).expand_as(start) if self.grey else start
+        else:
+            inner = self._cropped(before, self.plan.sizes[number - 1])
+            start = _resized_around(inner, height, width) if config.tileable else resize(inner, height, width)
+            start = F.pad(start, [bleed] * 4, mode="reflect") if bleed else start
+        tile = self.plan.tile_at(size)
+        statistic = scales.statistic_of(config, generator, self.update == "adam")
+        layers = list(self.layers)
+        with self._variant(wrapped=False):
+            tiled = Tiled(network, layers, tile) if tile else None
+            own = summarize(network, exemplar, statistic, layers, smooth=self.smooth, tiled=tiled)
+        region = Region({layer: statistic.target([own[layer]], [1.0]) for layer in layers})
+        return scales.loop_for(
+            config,
+            network,
+            StyleLoss(statistic, [region], self.layers, smooth=self.smooth),
+            start,
+            steps=self.plan.steps,
+            generator=generator,
+            update=self.update,
+            tiled=Tiled(network, layers, tile, circular=config.tileable) if tile else None,
+            transform=jitter(max(height, width)) if config.tileable else None,
+            gradient=_grey if self.grey else None,
+        )
+
+
+def _resized_around(picture: Tensor, height: int, width: int) -> Tensor:
+    """Resampled as if it were surrounded by itself, so that it still wraps."""
+    return resize(picture.tile(1, 1, 3, 3), 3 * height, 3 * width)[..., height : 2 * height, width : 2 * width]
+
+
+def _grey(gradient: Tensor) -> Tensor:
+    """The same for all three channels: a grey picture stays grey."""
+    return gradient.mean(1, keepdim=True).expand_as(gradient)

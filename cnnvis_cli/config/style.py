@@ -1,0 +1,74 @@
+"""Settings of `cnnvis style`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cnnvis_cli.config.base import NumberList, Text, TextList
+from cnnvis_cli.config.statistics import StatisticsConfig
+
+
+class StyleConfig(StatisticsConfig):
+    """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015; background texts 1 to 4)."""
+
+    content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
+    style: TextList = Field(("sample:hubble",), description="the picture(s) whose style is taken, separated by commas")
+    style_shares: NumberList = Field((), description="weight of each style in the mean of their statistics; equal if empty")
+    masks: TextList = Field((), description="a grey picture per style, as large as the content: white where that style goes")
+    style_scale: float = Field(1.0, gt=0, le=8, description="size of strokes: the style's long side over the result's")
+    strength: float = Field(0.5, ge=0, le=1, description="0: the content alone, 1: the style alone")
+    content_layers: TextList = Field((), description="layers whose maps are kept; relu4_1 or its like if empty")
+    content_weights: NumberList = Field((), description="their weights; equal if empty")
+    colors: Literal["style", "content", "histogram"] = Field(
+        "style", description="content: the content's chroma; histogram: the style recoloured like the content first"
+    )
+    start: Text = Field("content", description="content, noise, style, or a picture (file or sample:NAME)")
+    size: int | None = Field(None, ge=32, le=16384, description="long side in pixels; 256, or what fits the budget")
+    grid: dict[str, list[Any]] | Literal["", "paper"] = Field(
+        "", description="two keys with lists of values: rows and columns of a sheet; 'paper': layers by strength as in Gatys"
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _two_axes(cls, grid: Any) -> Any:
+        if isinstance(grid, Mapping):
+            unknown = [key for key in grid if key not in cls.model_fields or key in ("grid", "name")]
+            if unknown:
+                raise ValueError(f"no key {', '.join(map(repr, unknown))} to span a grid with")
+            if not 1 <= len(grid) <= 2 or not all(grid.values()):
+                raise ValueError("a grid has one or two keys, each with a list of values")
+        return grid
+
+    @model_validator(mode="after")
+    def _fitting(self) -> StyleConfig:
+        self.check_counts("style_shares", self.style_shares, len(self.style), "styles")
+        self.check_counts("masks", self.masks, len(self.style), "styles")
+        if self.style_layers:
+            self.check_counts("layer_weights", self.layer_weights, len(self.style_layers), "style_layers")
+        if self.content_layers:
+            self.check_counts("content_weights", self.content_weights, len(self.content_layers), "content_layers")
+        for change in cells(self.grid) if isinstance(self.grid, Mapping) else []:
+            self.changed(change)
+        return self
+
+    def changed(self, change: Mapping[str, Any]) -> StyleConfig:
+        """The config of one cell of a grid."""
+        return type(self).model_validate(self.model_dump() | {"grid": ""} | dict(change))
+
+    def slug(self) -> str:
+        extra = "_grid" if self.grid else ""
+        return f"{self.model}_{stem(self.content)}_{'+'.join(map(stem, self.style))}{extra}"
+
+
+def cells(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """What each cell of a grid changes, row by row: the last key varies along the rows."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def stem(what: str) -> str:
+    """The name of a picture, for file names."""
+    return what.removeprefix("sample:").rsplit("/", 1)[-1].rsplit(".", 1)[0]
