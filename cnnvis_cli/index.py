@@ -22,8 +22,10 @@ from cnnvis_cli import outputs
 from cnnvis_cli.engine.features import feature_vectors
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.errors import Interrupted, UserError
-from cnnvis_cli.job import Job, safe_name
+from cnnvis_cli.files import make_folder
+from cnnvis_cli.job import Job
 from cnnvis_cli.pictures import Source
+from cnnvis_cli.sidecar import safe_name
 
 # Side of the squares that stand for a picture in pixel space: as in the lecture's comparison, whose pictures have 32 px.
 PIXEL_SIDE = 32
@@ -60,7 +62,7 @@ def open_index(
     key = json.dumps([1, network.name, job.network_digest, network.bf16, layer, *size, PIXEL_SIDE, collection])
     name = safe_name(f"{network.name}-{layer}-{Path(collection).name}")
     path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
-    outputs.make_folder(folder)
+    make_folder(folder)
     rows = _read(path)
     digests = {source: digest for source in sources if (digest := _digest(job, source))}
     missing = [source for source, digest in digests.items() if digest not in rows]

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +23,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnnvis_cli import __version__, outputs, pictures
+from cnnvis_cli import __version__, files, outputs, pictures
 from cnnvis_cli.config.base import CommandConfig, NetworkConfig
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.synthesize import Loop, Outcome, Stage, Watch, synthesize, synthesize_stages
 from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.networks.load import Source, load_network
 from cnnvis_cli.progress import Interrupt, Task, track
+from cnnvis_cli.sidecar import config_hash, difference, read_sidecar, safe_name
+
+_NETWORKS_KEPT = 4  # a comparison of many networks would fill the memory with them
 
 
 @dataclass
@@ -46,35 +48,31 @@ class Session:
     _networks: dict[Source, tuple[Network, str]] = field(default_factory=dict)
 
     def network(self, config: NetworkConfig) -> tuple[Network, str]:
-        """The network that the config asks for and the SHA-256 of its weights; loaded once."""
+        """The network that the config asks for and the SHA-256 of its weights; loaded once, the last few are kept."""
         seed = config.seed if config.weights == "random" else 0
         source = Source(
             config.model, config.weights, config.precision, config.memory_format, self.offline, self.trust_code, seed
         )
-        if source not in self._networks:
-            self._networks[source] = load_network(source, self.device)
+        known = source in self._networks
+        self._networks[source] = self._networks.pop(source) if known else load_network(source, self.device)
+        if len(self._networks) > _NETWORKS_KEPT:
+            del self._networks[next(iter(self._networks))]
         return self._networks[source]
-
-
-def config_hash(command: str, config: CommandConfig) -> str:
-    """What makes two jobs the same: the command and every resolved setting."""
-    text = json.dumps({"command": command, **config.model_dump(mode="json")}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def safe_name(text: str) -> str:
-    """A file name out of any text: letters, digits, '.', '-' and '_'; at most 100 characters."""
-    name = re.sub(r"[^\w.+-]+", "-", text.strip()).strip("-.") or "result"
-    return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 class Job:
     """One config on its way to files `NAME*.png ...` and the sidecar `NAME.json` in a folder."""
 
-    def __init__(self, command: str, config: CommandConfig, folder: Path, session: Session) -> None:
+    def __init__(
+        self, command: str, config: CommandConfig, folder: Path, session: Session, *, fitted: CommandConfig | None = None
+    ) -> None:
+        """`fitted`: the config with a batch small enough for the memory, where the one asked for was too large."""
         self.command, self.config, self.folder, self.session = command, config, folder, session
+        self.fitted = fitted or config
         self.name = safe_name(config.name or config.slug())
         self.hash = config_hash(command, config)
+        # A state goes on only in the batches in which it began.
+        self._state_hash = config_hash(command, self.fitted)
         self.files: list[Path] = []
         self.scores: dict[str, Any] = {}
         self._record: dict[str, Any] = {}
@@ -249,7 +247,7 @@ class Job:
     def _save_partial(self, key: str, outcome: Outcome) -> None:
         outputs.write_png(self.path("partial"), outputs.to_image(torch.cat(list(outcome.pictures), dim=2)))
         state = {
-            "hash": self.hash,
+            "hash": self._state_hash,
             "done": self._resumed.get("done", {}),
             "current": {key: outcome.state},
             "memory": self.memory,
@@ -258,7 +256,7 @@ class Job:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep a command's own resumable state (evolve's archive); `saved_state` gives it back to the same config."""
-        outputs.write_state(self.state_file, {"hash": self.hash, "own": state})
+        outputs.write_state(self.state_file, {"hash": self._state_hash, "own": state})
 
     @property
     def saved_state(self) -> dict[str, Any] | None:
@@ -271,9 +269,9 @@ class Job:
 
         Raises UserError where a result of another config has the same name, unless `--overwrite`.
         """
-        outputs.make_folder(self.folder)
+        files.make_folder(self.folder)
         if self.sidecar.exists() and not self.session.overwrite:
-            old = _read_sidecar(self.sidecar)
+            old = read_sidecar(self.sidecar)
             if old.get("config_hash") == self.hash:
                 self.files = [self.folder / file for file in old["files"]]
                 self.skipped = old.get("skipped", {})
@@ -281,12 +279,12 @@ class Job:
                     return False
                 self.files = []
             else:
-                differs = _difference(old.get("config", {}), self.config.model_dump(mode="json"))
+                differs = difference(old.get("config", {}), self.config.model_dump(mode="json"))
                 raise UserError(
                     f"{self.sidecar} is the result of another config ({differs}). Use --overwrite, name=... or --out DIR."
                 )
         state = outputs.read_state(self.state_file) if self.state_file.exists() else None
-        if state is not None and state.get("hash") == self.hash and not self.session.overwrite:
+        if state is not None and state.get("hash") == self._state_hash and not self.session.overwrite:
             self._resumed = state
             self.memory = state.get("memory", {})
         return True
@@ -317,6 +315,7 @@ class Job:
             "skipped": self.skipped,
             "device": str(self.session.device),
             "versions": versions,
+            **({"fitted_batch": getattr(self.fitted, "batch", None)} if self.fitted is not self.config else {}),
             **self._record,
             "seconds": round(time.perf_counter() - self._began, 2),
         }
@@ -333,14 +332,4 @@ def _brief(inputs: dict[str, str], most: int = 100) -> dict[str, str]:
     return {f"{len(inputs)} pictures": together.hexdigest()}
 
 
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    keys = [key for key in new if old.get(key) != new[key]]
-    return ", ".join(f"{key}: {old.get(key)!r}, now {new[key]!r}" for key in keys[:3]) or "an older version of cnnvis"
+_SITE = Path(np.__file__).parent.parent

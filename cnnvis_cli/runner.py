@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import torch
 
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.engine.devices import select_device
-from cnnvis_cli.errors import Interrupted, RunError
+from cnnvis_cli.errors import Interrupted, OutOfMemory, RunError
 from cnnvis_cli.job import Job, Session
 from cnnvis_cli.outputs import plain
 from cnnvis_cli.registry import page
@@ -28,33 +29,57 @@ def make_session(
 def run_job(command: str, config: CommandConfig, folder: Path, session: Session) -> tuple[Job, bool]:
     """Run one job to its sidecar. The second value is False where the result was there already.
 
+    Where memory runs out, the batch is halved until it fits; the result stays that of `config`, and its sidecar says so.
     Raises UserError, RunError, or Interrupted once what there is has been saved.
     """
     job = Job(command, config, folder, session)
     if not job.begin():
         return job, False
-    with session.interrupt.listen(), out_of_memory_is_said():
-        try:
-            page(command).run(config, job)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted; what was not finished is lost.") from None
+    with session.interrupt.listen():
+        while True:
+            try:
+                with out_of_memory_is_said():
+                    page(command).run(job.fitted, job)
+                break
+            except OutOfMemory:
+                smaller = halved(job.fitted)
+                if smaller is None:
+                    raise
+                print(f"{command} {job.name}: out of memory; going on with batch={_batch(smaller)}.", file=sys.stderr)
+                job = Job(command, config, folder, session, fitted=smaller)
+            except KeyboardInterrupt:
+                raise Interrupted("interrupted; what was not finished is lost.") from None
+            # Outside the handler, where the error's traceback no longer holds what filled the memory.
+            gc.collect()
+            if session.device.type == "cuda":
+                torch.cuda.empty_cache()
+            job.begin()
         job.finish()
     return job, True
 
 
+def _batch(config: CommandConfig) -> int:
+    return getattr(config, "batch", None) or 1
+
+
+def halved(config: CommandConfig) -> CommandConfig | None:
+    """The same config with half the batch; None where it has no batch, or one of a single picture."""
+    return config.model_copy(update={"batch": _batch(config) // 2}) if _batch(config) > 1 else None
+
+
 @contextmanager
 def out_of_memory_is_said() -> Iterator[None]:
-    """Turn the ways in which memory runs out into one RunError that names the remedy."""
+    """Turn the ways in which memory runs out into one OutOfMemory that names the remedy."""
     remedy = "Use a smaller size or batch, or --device cpu."
     try:
         yield
     except torch.OutOfMemoryError:
-        raise RunError(f"the device is out of memory. {remedy}") from None
+        raise OutOfMemory(f"the device is out of memory. {remedy}") from None
     except MemoryError:
-        raise RunError(f"out of memory. {remedy}") from None
+        raise OutOfMemory(f"out of memory. {remedy}") from None
     except RuntimeError as error:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            raise RunError(f"out of memory. {remedy}") from None
+            raise OutOfMemory(f"out of memory. {remedy}") from None
         raise
 
 

@@ -82,8 +82,8 @@ def _quality(index: Index, planes: dict[str, np.ndarray], seed: int) -> dict[str
     if index.labelled:
         own = torch.arange(len(index.sources))
         spaces = {"features": index.features} | {name: torch.from_numpy(points).float() for name, points in planes.items()}
-        for name, points in spaces.items():
-            found = nearest(points, points, neighbors, "l2", leave_out=own)[1]
+        for name, space in spaces.items():
+            found = nearest(space, space, neighbors, "l2", leave_out=own)[1]
             scores[f"precision_at_{neighbors}_{name}"] = precision_at(found, index.labels, index.labels)
         scores["precision_by_chance"] = chance(index.labels)
     return scores

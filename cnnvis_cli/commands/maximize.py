@@ -193,6 +193,7 @@ def _save(
     else:
         page = figures.sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
         reloaded = job.save_image(page.image)
+        job.record(tiles=page.boxes)
         saved = [page.tile(reloaded, number) for number in range(len(units))]
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):

@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """The run itself failed (exit 1): disk full, out of memory, an evaluator that died."""
 
 
+class OutOfMemory(RunError):
+    """The device or the machine has no memory left for this; a smaller batch may fit."""
+
+
 def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
     """` Did you mean 'a' or 'b'?` for names close to `word`, else an empty string."""
     known = list(known)

@@ -63,7 +63,8 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.attend, self.head = nn.Conv2d(3, 8, 8, 8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+        self.conv, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 3)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
 
     def forward(self, x):
         tokens = self.conv(x).flatten(2).mT
