@@ -41,6 +41,10 @@ check: test lint  ## tests and lint
 bench: $(VENV)/developed  ## compare with the peers, interleaved in one process
 	$(BIN)/python -m tests.benchmarks
 
+gallery: $(VENV)/installed  ## run all nine commands and make one page of what they made
+	$(CNNVIS) run jobs/all --out runs/all
+	@$(CNNVIS) gallery runs/all
+
 wheel: $(VENV)/developed  ## build the wheel into dist/
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build --wheel
