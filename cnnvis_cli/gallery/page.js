@@ -267,13 +267,21 @@ async function copyText(text, button) {
 
 function mark(id) {
   pair = pair.includes(id) ? pair.filter((other) => other !== id) : [...pair, id].slice(-2);
+  showPair();
+  if (!$("one").open) return;
+  if (pair.length === 2 && pair.includes(open)) {
+    $("one").close();
+    compare();
+  } else look(open);
+}
+
+function showPair() {
   document.querySelectorAll(".card").forEach((node) => node.classList.toggle("marked", pair.includes(Number(node.dataset.id))));
   const small = (n) => (pair[n] === undefined ? make("div", { class: "empty" }) : make("img", { src: items[pair[n]].thumbnail || "data:,", alt: items[pair[n]].name, title: items[pair[n]].name }));
   $("pair").hidden = pair.length === 0;
   $("pair").replaceChildren(small(0), small(1),
     make("button", { id: "compare", disabled: pair.length < 2, onclick: compare }, "Compare"),
-    make("button", { onclick: () => { pair = []; mark(-1); pair = []; $("pair").hidden = true; } }, "Clear"));
-  if ($("one").open) pair.length === 2 && pair.includes(open) ? ($("one").close(), compare()) : look(open);
+    make("button", { onclick: () => { pair = []; showPair(); } }, "Clear"));
 }
 
 function compare() {
