@@ -125,6 +125,65 @@ for _name, _summary in COMMANDS.items():
     app.command(_name, help=_summary, cls=_TechniqueCommand, rich_help_panel="Techniques")(_technique(_name))
 
 
+@app.command("run", rich_help_panel="Many at once")
+def run_command(
+    file: Annotated[str, typer.Argument(metavar="JOBS.yaml", help="A jobs file, or a bundled example's name (jobs/all).")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For every job that has the key.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one per device]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each. [default: the cores shared out]")] = None,
+    devices: Annotated[str, typer.Option(help="Separated by commas, e.g. cuda:0,cuda:1.", envvar="CNNVIS_DEVICE")] = "auto",
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, I from 1.")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (a cluster; $RAY_ADDRESS).")] = "local",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin nothing new after a failure.")] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder, or fsspec address. [default: the file's `out`, or runs/FILE]")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow more than 10,000 jobs.")] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    offline: Offline = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Run many jobs from one YAML file; what is done already is kept."""
+    from cnnvis_cli.batch.run import Options, run_jobs, show_plan
+
+    with exit_codes():
+        chosen = Options(
+            out=out,
+            workers=workers,
+            threads=threads,
+            devices=[device.strip() for device in devices.split(",")],
+            engine=engine,
+            shard=shard,
+            fail_fast=fail_fast,
+            overwrite=overwrite,
+            quiet=quiet,
+            as_json=as_json,
+            offline=offline,
+            trust_code=trust_code,
+            yes=yes,
+        )
+        (show_plan if dry_run else run_jobs)(file, settings or [], chosen)
+
+
+@app.command(rich_help_panel="Many at once")
+def gallery(
+    folder: Annotated[Path, typer.Argument(help="A folder of results.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="The page. [default: FOLDER/index.html]")] = None,
+    title: Annotated[str, typer.Option(help="Its heading. [default: the folder's name]")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Make one page of all results in a folder: look, filter, compare, repeat."""
+    from cnnvis_cli.gallery.page import write_gallery
+
+    with exit_codes():
+        print(write_gallery(folder, out or folder / "index.html", title, quiet=quiet))
+
+
 @app.command(rich_help_panel="About")
 def models() -> None:
     """List the networks that can be named."""

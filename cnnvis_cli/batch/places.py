@@ -1,0 +1,84 @@
+"""Where results lie: a folder, or an address that fsspec knows (s3://bucket/folder). Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnvis_cli.errors import RunError, UserError
+from cnnvis_cli.files import make_folder
+from cnnvis_cli.sidecar import read_sidecar
+
+
+@dataclass(frozen=True)
+class Result:
+    """A sidecar that was found. `complete`: all files that it names are there."""
+
+    values: dict[str, Any]
+    complete: bool
+
+
+def is_address(folder: str) -> bool:
+    return "://" in folder
+
+
+def filesystem(folder: str) -> tuple[Any, str]:
+    """fsspec's file system of an address and the path in it. Raises UserError that names the remedy."""
+    try:
+        import fsspec
+    except ImportError:
+        raise UserError(f"{folder} needs fsspec: pip install 'cnnvis[ray]'") from None
+    try:
+        return fsspec.core.url_to_fs(folder)
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"cannot reach {folder}: {error}") from None
+
+
+def read_result(folder: str, name: str) -> Result | None:
+    """What is known of a result, or None where there is none."""
+    if not is_address(folder):
+        values = read_sidecar(Path(folder) / f"{name}.json")
+        return Result(values, all((Path(folder) / file).exists() for file in values.get("files", []))) if values else None
+    system, path = filesystem(folder)
+    try:
+        values = json.loads(system.cat_file(f"{path}/{name}.json"))
+    except (OSError, ValueError):
+        return None
+    return Result(values, all(system.exists(f"{path}/{file}") for file in values.get("files", [])))
+
+
+def check_writable(folders: Sequence[str]) -> None:
+    """Raises UserError for a folder that cannot be written to, before any work is lost."""
+    for folder in dict.fromkeys(folders):
+        if is_address(folder):
+            system, path = filesystem(folder)
+            try:
+                system.makedirs(path, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot write to {folder}: {error}. Choose another with --out.") from None
+        else:
+            make_folder(Path(folder))
+
+
+@contextmanager
+def local_copy(folder: str) -> Iterator[tuple[Path, Callable[[Sequence[Path]], None]]]:
+    """A folder on this machine that stands for `folder`, and what brings finished files there, in their order."""
+    if not is_address(folder):
+        yield Path(folder), lambda files: None
+        return
+    system, path = filesystem(folder)
+
+    def bring(files: Sequence[Path]) -> None:
+        try:
+            for file in files:
+                system.put_file(str(file), f"{path}/{file.name}")
+        except OSError as error:
+            raise RunError(f"cannot write to {folder}: {error}") from None
+
+    with tempfile.TemporaryDirectory(prefix="cnnvis-") as temporary:
+        yield Path(temporary), bring

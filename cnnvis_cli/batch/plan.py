@@ -1,0 +1,205 @@
+"""From a jobs file to a list of jobs, each with its complete config and its folder, checked as a whole. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, looks_like_file, must_be_there
+from cnnvis_cli.batch.places import read_result
+from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
+from cnnvis_cli.errors import ConfigError, UserError
+from cnnvis_cli.registry import config_class
+from cnnvis_cli.sidecar import config_hash, difference, safe_name
+
+MANY = 10_000
+_LINES_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job that is to be done. `folder`: an absolute path or an fsspec address."""
+
+    place: str
+    command: str
+    config: CommandConfig
+    folder: str
+
+    @property
+    def name(self) -> str:
+        return safe_name(self.config.name or self.config.slug())
+
+    @cached_property
+    def hash(self) -> str:
+        return config_hash(self.command, self.config)
+
+    @property
+    def sidecar(self) -> str:
+        return f"{self.folder}/{self.name}.json"
+
+    @property
+    def network(self) -> tuple[str, ...]:
+        """What jobs on the same network have in common."""
+        return tuple(str(getattr(self.config, key, "")) for key in ("model", "weights", "precision", "memory_format"))
+
+
+def make_plan(jobs: JobsFile, root: str, settings: Sequence[str] = (), *, many: bool = False) -> list[Planned]:
+    """All jobs, those of one network side by side. `settings`: `key=value` for every job whose command has the key.
+
+    Raises ConfigError with everything that is wrong; UserError for more than 10,000 jobs unless `many`.
+    """
+    if jobs.count > MANY and not many:
+        raise UserError(f"{jobs.path} asks for {jobs.count:,} jobs. Add --yes if you mean it.")
+    given = parse_settings(settings)
+    known = {key for entry in jobs.entries for key in config_class(entry.command).model_fields}
+    problems = [f"{key}: no job's command has this key." for key in given if key not in known]
+    plan: list[Planned] = []
+    for entry in jobs.entries:
+        try:
+            plan += _planned(entry, root, given)
+        except ConfigError as error:
+            problems += error.problems
+    problems += _duplicates(plan) + _missing_files(plan)
+    if problems:
+        raise ConfigError(shortened(problems))
+    order = {network: number for number, network in enumerate(dict.fromkeys(job.network for job in plan))}
+    return sorted(plan, key=lambda job: order[job.network])
+
+
+def _planned(entry: Entry, root: str, given: Mapping[str, Any]) -> list[Planned]:
+    schema = config_class(entry.command)
+    over = {key: value for key, value in given.items() if key in schema.model_fields}
+    over = merge(environment_settings(schema, os.environ), over)
+    below = merge(entry.defaults, entry.settings)
+    folder = f"{root}/{entry.out}"
+    problems: list[str] = []
+
+    def build(point: Point) -> CommandConfig | None:
+        try:
+            return build_config(schema, merge(merge(below, point), over))
+        except ConfigError as error:
+            problems.extend(f"{entry.place}{_marked(point, error)}.{problem}" for problem in error.problems)
+            return None
+
+    told = _untold(entry, build) if entry.axes else []
+    jobs = []
+    for point in entry.points():
+        config = build(point)
+        if config is None:
+            continue
+        try:
+            name = _name(config, point, told)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            problems.append(f"{entry.place}.name: {config.name!r} names no key: {error}.")
+            continue
+        if name != config.name:
+            config = config.model_copy(update={"name": name})
+        jobs.append(Planned(entry.place + _marked(point), entry.command, config, folder))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return jobs
+
+
+def _marked(point: Point, error: ConfigError | None = None) -> str:
+    """The values of a point for a message; with an error only those it is about, so that the same mistake is told once."""
+    about = {k: v for k, v in point.items() if error is None or any(p.startswith((f"{k}:", f"{k}.")) for p in error.problems)}
+    return f" [{', '.join(f'{key}={value}' for key, value in about.items())}]" if about else ""
+
+
+def _untold(entry: Entry, build: Any) -> list[str]:
+    """The keys of the axes along which the file name would stay the same; they are added to it."""
+    first = [axis[0] for axis in entry.axes]
+    untold = []
+    for number, axis in enumerate(entry.axes):
+        names = set()
+        for value in axis:
+            point = {k: v for part in (*first[:number], value, *first[number + 1 :]) for k, v in part.items()}
+            config = build(point)
+            names.add(None if config is None else config.name or config.slug())
+        if len(names) < len(axis):
+            untold += list(axis[0])
+    return untold
+
+
+def _name(config: CommandConfig, point: Point, untold: Sequence[str]) -> str:
+    """`name: "{model}-{seed}"` is filled in; otherwise what the name does not tell of the point is added."""
+    if "{" in config.name:
+        values = {
+            key: Path(v).stem if isinstance(v, str) and looks_like_file(v) else v for key, v in config.model_dump().items()
+        }
+        return config.name.format(**values)
+    shown = [
+        f"{key}={Path(v).stem if isinstance(v, str) and looks_like_file(v) else v}" for key in untold for v in [point[key]]
+    ]
+    return "_".join([config.name or config.slug(), *shown]) if shown else config.name
+
+
+def _duplicates(plan: Iterable[Planned]) -> list[str]:
+    seen: dict[str, Planned] = {}
+    problems = []
+    for job in plan:
+        other = seen.setdefault(job.sidecar, job)
+        if other is not job:
+            what = "are the same job" if other.hash == job.hash else f"would both write {job.sidecar}"
+            problems.append(
+                f'{other.place} and {job.place} {what}. Give them names, e.g. name: "{{model}}-{{seed}}", or an `out`.'
+            )
+    return problems
+
+
+def _missing_files(plan: Iterable[Planned]) -> list[str]:
+    """Settings that are written like paths and lead nowhere."""
+    problems = {}
+    for job in plan:
+        for key, value in job.config.model_dump().items():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, str) and key != "name" and must_be_there(item) and not _there(item):
+                    problems[job.place.partition(" [")[0], key, item] = f"{job.place}.{key}: no file '{item}'"
+    return list(problems.values())
+
+
+def _there(path: str) -> bool:
+    return any(mark in path for mark in "*?[") or Path(path).expanduser().exists()
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    more = len(problems) - _LINES_SHOWN
+    return [*problems[:_LINES_SHOWN], *([f"... and {more} more."] if more > 0 else [])]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` is the second of eight parts."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise UserError(f"--shard {text}: must be I/N with I from 1 to N, e.g. 1/8.")
+    return int(part), int(parts)
+
+
+def sort_out(plan: Sequence[Planned], *, overwrite: bool) -> tuple[list[Planned], list[Planned]]:
+    """(to do, done): done is what has a sidecar of the same config with all its files.
+
+    Raises ConfigError for results of other configs that would be lost, unless `overwrite`.
+    """
+    if overwrite:
+        return list(plan), []
+    todo: list[Planned] = []
+    done: list[Planned] = []
+    problems = []
+    for job in plan:
+        old = read_result(job.folder, job.name)
+        if old is None:
+            todo.append(job)
+        elif old.values.get("config_hash") == job.hash:
+            (done if old.complete else todo).append(job)
+        else:
+            differs = difference(old.values.get("config", {}), job.config.model_dump(mode="json"))
+            problems.append(f"{job.sidecar} is the result of another config ({differs}). Use --overwrite or another --out.")
+    if problems:
+        raise ConfigError(shortened(problems))
+    return todo, done

@@ -1,0 +1,135 @@
+"""Doing one job: under a lock, with all that can go wrong turned into a result. Runs in every worker, on every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from cnnvis_cli.batch.places import is_address, local_copy, read_result
+from cnnvis_cli.batch.plan import Planned
+from cnnvis_cli.errors import Interrupted, RunError, UserError
+from cnnvis_cli.job import Session
+from cnnvis_cli.runner import make_session, run_job
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runners on one folder are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+# busy: another runner is at it. died: its worker was killed. They are tried again.
+Status = Literal["done", "kept", "failed", "interrupted", "busy", "died"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a job ended."""
+
+    status: Status
+    error: str = ""
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What every worker is told when it starts."""
+
+    overwrite: bool = False
+    offline: bool = False
+    trust_code: bool = False
+    threads: int | None = None
+    folder: str = ""  # where the runner was started, for package.module:factory
+
+    def session(self, device: str) -> Session:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return make_session(device, quiet=True, overwrite=self.overwrite, offline=self.offline, trust_code=self.trust_code)
+
+
+def execute(job: Planned, session: Session) -> Finished:
+    """Do one job. Never raises, whatever happens in it."""
+    try:
+        with _locked(job) as ours:
+            if not ours:
+                return Finished("busy")
+            return _execute(job, session)
+    except (Interrupted, KeyboardInterrupt) as error:
+        return Finished("interrupted", str(error))
+    except (UserError, RunError) as error:
+        return Finished("failed", str(error))
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Finished("failed", traceback.format_exc() if os.environ.get("CNNVIS_DEBUG") else text)
+
+
+def _execute(job: Planned, session: Session) -> Finished:
+    if is_address(job.folder) and not session.overwrite:
+        old = read_result(job.folder, job.name)
+        if old is not None and old.complete and old.values.get("config_hash") == job.hash:
+            return Finished("kept", files=[f"{job.folder}/{file}" for file in old.values["files"]])
+    with local_copy(job.folder) as (folder, bring):
+        ran, fresh = run_job(job.command, job.config, folder, session)
+        bring([*ran.files, ran.sidecar])
+        return Finished("done" if fresh else "kept", files=[f"{job.folder}/{path.name}" for path in ran.files])
+
+
+@contextmanager
+def _locked(job: Planned) -> Iterator[bool]:
+    """Whether this process alone may do the job now. The system frees the lock of a process that was killed."""
+    if is_address(job.folder) or fcntl is None:
+        yield True
+        return
+    folder = Path(job.folder)
+    path = folder / f".{job.name}.lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    left_behind = path.exists()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        if not _still_there(handle, path):  # its owner finished, and removed it, between our two calls
+            yield False
+            return
+        if left_behind:
+            _clear(folder, job.name)
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _still_there(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _clear(folder: Path, name: str) -> None:
+    """Remove the half-written files of a job whose worker was killed."""
+    for path in folder.glob(".*.tmp"):
+        if path.name.startswith((f".{name}.", f".{name}-")):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def row_of(job: Planned, finished: Finished) -> dict[str, Any]:
+    """The line of results.jsonl."""
+    row: dict[str, Any] = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "config_hash": job.hash}
+    if finished.status not in ("done", "kept"):
+        return {**row, "status": finished.status, "error": finished.error}
+    result = read_result(job.folder, job.name)
+    values = result.values if result else {}
+    return {**row, "status": "done", **{key: values.get(key) for key in ("files", "scores", "device", "seconds")}}

@@ -1,0 +1,169 @@
+"""What the sidecars of a folder say, in the form in which the page wants it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cnnvis_cli.config.load import build_config, parse_settings
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.registry import COMMANDS, config_class
+from cnnvis_cli.sidecar import config_hash, read_sidecar
+
+_POINTS, _LINES = 120, 24
+# `channel:conv3_1:5`, also within sums and with a minus before it.
+_UNIT = re.compile(r"\b(?:channel|neuron|layer|direction):([\w.]+)")
+_CHANNEL = re.compile(r"^-?(?:channel|neuron):([\w.]+):(\d+)")
+_CLASS = re.compile(r"\b(?:class|prob|logit):([^;+*]+?)(?=\s*(?:[;+*]|$|\s-\s))")
+_LAYER_KEYS = ("layer", "layers", "style_layers", "content_layer")
+_CLASS_KEYS = ("target", "class", "classes", "cls", "label")
+
+
+def collect(folder: Path, page: Path) -> dict[str, Any]:
+    """{"defaults": {command: config}, "items": [...]}; links are relative to the page. Newest results last.
+
+    Raises UserError where the folder is not there or holds no result.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder '{folder}'. Results lie in runs/, or where --out says.")
+    found = [(path, values) for path in _sidecars(folder) if "config_hash" in (values := read_sidecar(path))]
+    if not found:
+        raise UserError(f"{folder} holds no results (a picture with its .json).")
+    defaults = {command: default_values(command) for command in sorted({str(v.get("command")) for _, v in found})}
+    items = [_item(path, values, page.absolute().parent, defaults) for path, values in found]
+    return {"defaults": defaults, "items": items}
+
+
+def _sidecars(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place) / name for name in sorted(names) if name.endswith(".json") and not name.startswith("."))
+
+
+def _item(path: Path, values: Mapping[str, Any], base: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    config, scores = values.get("config", {}), values.get("scores", {})
+    command = str(values.get("command"))
+    files = [path.parent / name for name in values.get("files", []) if (path.parent / name).exists()]
+    texts = [str(config.get("objective", "")), *(str(row.get("objective", "")) for row in _rows(scores))]
+    layers = [layer for text in texts for layer in _UNIT.findall(text)] + _named(config, _LAYER_KEYS)
+    classes = [name.strip() for text in texts for name in _CLASS.findall(text)] + _named(config, _CLASS_KEYS)
+    return {
+        "command": command,
+        "name": str(values.get("name", path.stem)),
+        "folder": os.path.relpath(path.parent, base).replace(os.sep, "/"),
+        "model": str(config.get("model", "")),
+        "layers": list(dict.fromkeys(layers)),
+        "classes": list(dict.fromkeys(classes)),
+        "files": [_link(file, base) for file in files],
+        "paths": [str(file) for file in files],  # for the thumbnails; taken out again
+        "sidecar": _link(path, base),
+        "time": path.stat().st_mtime,
+        "seconds": values.get("seconds"),
+        "device": values.get("device"),
+        "scores": _flat(scores),
+        "config": {key: value for key, value in config.items() if defaults.get(command, {}).get(key) != value},
+        "traces": _traces(values.get("trace")),
+        "tiles": _tiles(values),
+        "line": command_line(command, config, str(values.get("config_hash")), path),
+    }
+
+
+def _rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = scores.get("pictures", [])
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _named(config: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    values = [config.get(key) for key in keys]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return [
+        str(item)
+        for item in flat
+        if isinstance(item, str | int) and not isinstance(item, bool) and str(item) not in ("", "auto")
+    ]
+
+
+def _link(path: Path, base: Path) -> str:
+    return quote(os.path.relpath(path.absolute(), base).replace(os.sep, "/"))
+
+
+def _flat(scores: Any, prefix: str = "") -> dict[str, Any]:
+    """Scores within scores get dotted names; lists stay in the JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in scores.items() if isinstance(scores, dict) else ():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{name}.")
+        elif isinstance(value, str | int | float) and len(str(value)) <= 200:
+            flat[name] = value
+    return flat
+
+
+def _traces(trace: Any) -> list[list[float | None]]:
+    """A trace, or several, thinned out to what a plot can show."""
+    if isinstance(trace, dict):
+        trace = list(trace.values())
+    if not isinstance(trace, list) or not trace:
+        return []
+    lines = trace if isinstance(trace[0], list) else [trace]
+    return [_thinned(line) for line in lines[:_LINES] if isinstance(line, list) and len(line) > 1]
+
+
+def _thinned(line: list[Any]) -> list[float | None]:
+    last = len(line) - 1
+    at = sorted({round(number * last / (_POINTS - 1)) for number in range(_POINTS)})
+    return [float(f"{line[i]:.5g}") if isinstance(line[i], int | float) else None for i in at]
+
+
+def _tiles(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where on the sheet which channel is: what the atlas is put together from. A picture by itself has no box."""
+    scores = values.get("scores", {})
+    rows, boxes = _rows(scores), values.get("tiles", [])
+    if not rows and "objective" in scores:
+        rows, boxes = [scores], [None]
+    tiles: dict[tuple[str, int], dict[str, Any]] = {}
+    for row, box in zip(rows, boxes, strict=False):
+        if match := _CHANNEL.match(str(row.get("objective", ""))):
+            layer, channel = match[1], int(match[2])
+            tiles.setdefault((layer, channel), {"layer": layer, "channel": channel, "box": box, "value": row.get("value")})
+    return list(tiles.values())
+
+
+def default_values(command: str) -> dict[str, Any]:
+    """The defaults of a command, without its preset's. Nothing for a command that this version does not have."""
+    if command not in COMMANDS:
+        return {}
+    fields = config_class(command).model_fields
+    return {key: list(f.default) if isinstance(f.default, tuple) else f.default for key, f in fields.items()}
+
+
+def command_line(command: str, config: Mapping[str, Any], digest: str, sidecar: Path) -> str:
+    """What repeats the run: the settings that are not defaults or, where these do not lead back to it, `-c` with its JSON."""
+    fallback = shlex.join(["cnnvis", command, "-c", str(sidecar)])
+    if command not in COMMANDS:
+        return fallback
+    schema = config_class(command)
+    base = default_values(command) | dict(schema.presets.get(str(config.get("preset")), {}))
+    words = [_word(key, value) for key, value in config.items() if base.get(key) != value]
+    try:
+        same = config_hash(command, build_config(schema, parse_settings(words))) == digest
+    except UserError:
+        same = False
+    return shlex.join(["cnnvis", command, *words]) if same else fallback
+
+
+def _word(key: str, value: Any) -> str:
+    """`key=value`, in JSON (which is YAML too) where plain text would be read as something else."""
+    if value is None:
+        return f"{key}=null"
+    plain = (
+        ",".join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+    read = parse_settings([f"{key}={plain}"])[key]
+    return f"{key}={plain}" if read == value or (isinstance(read, str) and read == plain) else f"{key}={json.dumps(value)}"
