@@ -45,10 +45,13 @@ def duel(ours: Callable[[], object], theirs: Callable[[], object], *, rounds: in
 
 
 def peak_memory(module: str, *arguments: str) -> int:
-    """Peak resident MiB of `python -m MODULE ARGUMENTS` as a process of its own."""
+    """Peak resident MiB of `python -m MODULE ARGUMENTS` as a process of its own.
+
+    Read from the process's own status: getrusage would count the parent's peak, which a fork inherits.
+    """
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__');"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "import re, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__');"
+        "print('peak', int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, module, *arguments], capture_output=True, text=True, check=True)
     return int(done.stdout.rsplit("peak", 1)[1])
