@@ -73,15 +73,12 @@ def overlay(picture: Tensor, heat: Tensor) -> Image.Image:
 
 
 def marked(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
-    """The picture (1, 3, H, W) with a frame around (top, left, height, width), in its pixels."""
+    """The picture (1, 3, H, W) with a frame just outside of (top, left, height, width), in its pixels."""
     image = outputs.to_image(picture)
     top, left, height, width = box
     draw, line = ImageDraw.Draw(image), max(2, min(image.size) // 100)
-    corners = (left, top, left + width - 1, top + height - 1)
-    draw.rectangle(corners, outline=(255, 255, 255), width=line)
-    draw.rectangle(
-        [corners[0] + line, corners[1] + line, corners[2] - line, corners[3] - line], outline=(220, 0, 0), width=line
-    )
+    for color, grow in (((220, 0, 0), line), ((255, 255, 255), 2 * line)):
+        draw.rectangle((left - grow, top - grow, left + width - 1 + grow, top + height - 1 + grow), outline=color, width=line)
     return image
 
 

@@ -18,7 +18,7 @@ class OccludeConfig(NetworkConfig):
     window: int | None = Field(None, ge=1, description="side in pixels of what the network sees; default: a seventh of it")
     stride: int | None = Field(None, ge=1, description="pixels between windows, at most `window`; default: a quarter of it")
     fill: Text = Field(
-        "mean", description="mean (of the training pictures), grey, blur, noise, zero, or a colour: red, #ff8000"
+        "mean", description="mean (of the training pictures), grey, blur, noise, zero, or a colour: red, or 1,0.5,0"
     )
     evaluation: Literal["auto", "boxes", "plain"] = Field(
         "auto", description="boxes: recompute only what a window can change; plain: everything; auto: boxes where it pays"

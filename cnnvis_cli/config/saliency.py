@@ -24,7 +24,7 @@ class SaliencyConfig(NetworkConfig):
     noise: float = Field(0.15, ge=0, description="their noise, as a share of the picture's range of values")
     steps: int = Field(32, ge=1, le=1000, description="points of integrated_gradients")
     baseline: Text = Field("mean", description="where integrated_gradients start: mean, grey, blur, noise, zero or a colour")
-    smooth: float = Field(0.0, ge=0, le=50, description="Gaussian blur of the map, in percent of the picture's short side")
+    smooth: float = Field(1.0, ge=0, le=50, description="Gaussian blur of the map, in percent of the picture's short side")
     size: int | None = Field(None, ge=8, le=4096, description="short side that the network sees; default: its own")
     crop: bool = Field(False, description="only the centre square, as classifiers are evaluated")
     segment: bool = Field(False, description="cut the object out: a mask grown from the map's high and low places")

@@ -46,7 +46,7 @@ def fill_image(network: Network, image: Tensor, fill: str | tuple[float, float, 
 
 
 def parse_fill(text: str, key: str = "fill") -> str | tuple[float, float, float]:
-    """A fill's name, or a colour as `red`, `#ff8000` or three numbers in [0, 1] with commas. Raises UserError."""
+    """A fill's name, or a colour as `red`, `#ff8000`, or three numbers in [0, 1] with commas. Raises UserError."""
     if text in FILLS:
         return text
     parts = text.split(",")
@@ -56,7 +56,7 @@ def parse_fill(text: str, key: str = "fill") -> str | tuple[float, float, float]
         numbers = []
     if len(numbers) != 3 or not all(0 <= number <= 1 for number in numbers):
         hint = did_you_mean(text, FILLS)
-        raise UserError(f"{key}={text} is none of {', '.join(FILLS)}, nor a colour such as red, #ff8000 or 1,0.5,0.{hint}")
+        raise UserError(f"{key}={text} is none of {', '.join(FILLS)}, nor a colour such as red or 1,0.5,0.{hint}")
     return numbers[0], numbers[1], numbers[2]
 
 

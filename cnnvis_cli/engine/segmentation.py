@@ -15,7 +15,6 @@ def object_mask(image: Tensor, heat: Tensor, *, foreground: float = 0.95, backgr
     of its surroundings; a random walk over the picture's colours decides the rest (Grady 2006; Simonyan et al. use GraphCut).
     The largest connected piece is kept.
     """
-    from skimage.color import rgb2lab
     from skimage.measure import label
     from skimage.segmentation import random_walker
 
@@ -28,8 +27,9 @@ def object_mask(image: Tensor, heat: Tensor, *, foreground: float = 0.95, backgr
     seeds = np.zeros(tuple(heat.shape), dtype=np.int64)
     seeds[smooth.numpy() <= low] = 2
     seeds[smooth.numpy() >= high] = 1
-    colors = rgb2lab(image.permute(1, 2, 0).cpu().numpy())
-    walked = random_walker(colors, seeds, beta=90, mode="cg_j", tol=1e-2, channel_axis=-1)
+    colors = image.permute(1, 2, 0).cpu().numpy()
+    # Only which probability is larger matters, so that they need not lie in [0, 1] to the last digit (prob_tol).
+    walked = random_walker(colors, seeds, beta=130, mode="cg_j", tol=1e-3, prob_tol=1.0, channel_axis=-1)
     pieces = label(walked == 1, connectivity=1)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
