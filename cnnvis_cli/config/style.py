@@ -16,7 +16,9 @@ class StyleConfig(StatisticsConfig):
     """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015; background texts 1 to 4)."""
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
-    style: TextList = Field(("sample:hubble",), description="the picture(s) whose style is taken, separated by commas")
+    style: TextList = Field(
+        ("sample:hubble",), min_length=1, description="the picture(s) whose style is taken, separated by commas"
+    )
     style_shares: NumberList = Field((), description="weight of each style in the mean of their statistics; equal if empty")
     masks: TextList = Field((), description="a grey picture per style, as large as the content: white where that style goes")
     style_scale: float = Field(1.0, gt=0, le=8, description="size of strokes: the style's long side over the result's")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,9 +38,17 @@ def pooled(network: Network, kind: Pooling) -> Iterator[None]:
     with ExitStack() as stack:
         for child in network.module.modules():
             if kind == "average" and isinstance(child, nn.MaxPool2d):
-                stack.callback(child.__dict__.pop, "forward")
+                before = child.__dict__.get("forward")  # of an outer block
+                stack.callback(_restore, child, before)
                 child.forward = _average(child)  # type: ignore[assignment]
         yield
+
+
+def _restore(pool: nn.MaxPool2d, before: Any) -> None:
+    if before is None:
+        del pool.forward
+    else:
+        pool.forward = before  # type: ignore[method-assign]
 
 
 def _average(pool: nn.MaxPool2d) -> Callable[[Tensor], Tensor]:

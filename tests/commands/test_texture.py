@@ -38,7 +38,7 @@ def test_a_tileable_texture_wraps_without_a_seam(cnnvis: Run) -> None:
         ("statistic=sliced",),
         ("statistic=gram", "pooling=average", "tileable=true"),
         ("exemplar=sample:coffee", "update=adam"),
-        ("tile=32",),
+        ("tile=32", "style_layers=relu1_1,relu2_1"),
         ("tile=32", "tileable=true", "style_layers=relu1_1,relu2_1", "size=64"),
         ("method=patches", "exemplar_size=32", "size=32", "window=7"),
         ("method=quilting", "exemplar_size=64", "tileable=true"),

@@ -47,3 +47,12 @@ def test_all_is_undone_also_after_an_error(network: Network, images: torch.Tenso
     with pytest.raises(ZeroDivisionError), padded(network, "reflect"), pooled(network, "average"):
         raise ZeroDivisionError
     torch.testing.assert_close(network(images), before, atol=0, rtol=0)
+
+
+def test_blocks_nest(network: Network, images: torch.Tensor) -> None:
+    with padded(network, "replicate"), pooled(network, "average"):
+        outside = activations(network, images, ["relu2_1"])["relu2_1"]
+        with padded(network, "circular"), pooled(network, "average"):
+            inside = activations(network, images, ["relu2_1"])["relu2_1"]
+        torch.testing.assert_close(activations(network, images, ["relu2_1"])["relu2_1"], outside, atol=0, rtol=0)
+    assert not torch.equal(inside, outside)

@@ -1,0 +1,170 @@
+"""Style transfer: the loop against the same one written plainly, the exact Wasserstein loss against Newton-Schulz, and memory.
+
+VGG19 with random weights (speed does not depend on them), statistics of relu1_1 to relu5_1, Adam.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from cnnvis_cli.engine.images import Pixels
+from cnnvis_cli.engine.network import Network, Preprocessing
+from cnnvis_cli.engine.statistics import Gram, Wasserstein
+from cnnvis_cli.engine.style import Region, StyleLoss, summarize
+from cnnvis_cli.engine.synthesize import Loop, evaluator, synthesize
+from cnnvis_cli.engine.tiling import Tiled, tiled_evaluator
+from cnnvis_cli.engine.variants import padded
+from tests.benchmarks.timing import duel, peak_memory
+
+LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+PLAIN = (1, 6, 11, 20, 29)
+STEPS = 2
+
+
+def vgg19() -> nn.Module:
+    torch.manual_seed(0)
+    return models.vgg19(weights=None).eval().requires_grad_(False)
+
+
+def picture(size: int, seed: int) -> Tensor:
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def ours(size: int, padding: str = "zeros", tile: int = 0, steps: int = STEPS) -> Callable[[], object]:
+    network = Network.frozen("vgg19", vgg19())
+    statistic = Gram()
+    targets = {
+        layer: statistic.target([one], [1.0]) for layer, one in summarize(network, picture(256, 1), statistic, LAYERS).items()
+    }
+    loss = StyleLoss(statistic, [Region(targets)], dict.fromkeys(LAYERS, 1.0))
+
+    def run() -> object:
+        with padded(network, padding):  # type: ignore[arg-type]
+            evaluate = tiled_evaluator(Tiled(network, LAYERS, tile), loss) if tile else evaluator(network, loss.objective())
+            return synthesize(Loop(Pixels(picture(size, 0)), evaluate, steps, rate=0.02))
+
+    return run
+
+
+def plainly(size: int) -> Callable[[], object]:
+    """As tutorials have it: the whole network, hooks, Gram matrices, Adam; weights frozen, memory format as it comes."""
+    module, preprocessing = vgg19(), Preprocessing()
+    for child in module.modules():
+        if isinstance(child, nn.ReLU):
+            child.inplace = False
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    found: dict[int, Tensor] = {}
+    for index in PLAIN:
+        module.features[index].register_forward_hook(lambda _, __, output, index=index: found.__setitem__(index, output))
+
+    def grams(pixels: Tensor) -> list[Tensor]:
+        module((pixels - mean) / std)
+        maps = [found[index].flatten(2)[0] for index in PLAIN]
+        return [one @ one.T / one.shape[1] for one in maps]
+
+    with torch.no_grad():
+        goals = grams(picture(256, 1))
+
+    def run() -> object:
+        pixels = picture(size, 0).requires_grad_()
+        adam = torch.optim.Adam([pixels], lr=0.02)
+        for _ in range(STEPS):
+            adam.zero_grad()
+            loss = sum(
+                (own - goal).square().sum() / goal.square().sum() for own, goal in zip(grams(pixels), goals, strict=True)
+            )
+            loss.backward()
+            adam.step()
+            with torch.no_grad():
+                pixels.clamp_(0, 1)
+        return pixels
+
+    return run
+
+
+def newton_schulz(matrix: Tensor, iterations: int = 12) -> Tensor:
+    """Square root by the coupled Newton-Schulz iteration, as style-transfer tools have it."""
+    norm = matrix.norm()
+    y, z, eye = matrix / norm, torch.eye(len(matrix)), 3 * torch.eye(len(matrix))
+    for _ in range(iterations):
+        t = (eye - z @ y) / 2
+        y, z = y @ t, t @ z
+    return y * norm.sqrt()
+
+
+class LyapunovRoot(torch.autograd.Function):
+    """Newton-Schulz forward, and back by the iteration for the Lyapunov equation (Lin and Maji 2017)."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        root = newton_schulz(matrix)
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        (root,) = ctx.saved_tensors
+        norm, eye = root.norm(), 3 * torch.eye(len(root))
+        a, q = root / norm, gradient / norm
+        for _ in range(12):
+            step = eye - a @ a
+            q = (q @ step - a.T @ (a.T @ q - q @ a)) / 2
+            a = a @ step / 2
+        return q / 2
+
+
+def by_newton_schulz(features: Tensor, mean: Tensor, covariance: Tensor, root: Tensor) -> Tensor:
+    maps = features.flatten(2)[0]
+    own_mean = maps.mean(1)
+    centred = maps - own_mean[:, None]
+    own = centred @ centred.T / maps.shape[1]
+    eye = 1e-5 * torch.eye(len(own))  # without it the gradient overflows
+    cross = LyapunovRoot.apply(root @ own @ root + eye)
+    return (own_mean - mean).square().sum() + own.trace() + covariance.trace() - 2 * cross.trace()
+
+
+def wasserstein_duel(channels: int, side: int) -> str:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(channels, channels, generator=generator) / channels**0.5
+    features, style = (
+        torch.einsum("dc,bchw->bdhw", mix, torch.randn(1, channels, side, side, generator=generator)).relu() for _ in range(2)
+    )
+    statistic = Wasserstein()
+    target = statistic.target([statistic.summary(style)], [1.0])
+    maps = style.flatten(2)[0]
+    covariance = torch.cov(maps, correction=0)
+    root = newton_schulz(covariance + 1e-5 * torch.eye(channels))
+
+    def gradient(value: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        def run() -> object:
+            leaf = features.clone().requires_grad_()
+            return torch.autograd.grad(value(leaf).sum(), leaf)
+
+        return run
+
+    mine = gradient(lambda leaf: statistic.between(leaf, target))
+    return str(duel(mine, gradient(lambda leaf: by_newton_schulz(leaf, maps.mean(1), covariance, root))))
+
+
+def main() -> None:
+    if sys.argv[1:]:  # alone, for its peak memory
+        size, tile = map(int, sys.argv[1:])
+        ours(size, "replicate", tile, steps=1)()
+        return
+    print(f"{torch.get_num_threads()} threads; medians of pairwise ratios")
+    print(f"  {STEPS} steps at 256 px, as plainly:        {duel(ours(256), plainly(256), rounds=5)}")
+    print(f"  the same, borders replicated:     {duel(ours(256, 'replicate'), plainly(256), rounds=5)}")
+    for channels, side in ((256, 64), (512, 32), (512, 16)):
+        print(f"  W2 of {channels} channels at {side:>2} x {side:<2} against Newton-Schulz: {wasserstein_duel(channels, side)}")
+    print(
+        f"  one step at 2048 px in tiles of 512: peak memory {peak_memory('tests.benchmarks.bench_style', '2048', '512')} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
