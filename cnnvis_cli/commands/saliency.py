@@ -68,8 +68,7 @@ def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objec
     else:
         layer = layer or attribution.grad_cam_layer(network, target)
         maps = attribution.grad_cam(network, image, target, layer)
-        size = (image.shape[2], image.shape[3])
-        heat = attribution.upsample(maps, size, attribution.map_grid(network, image, layer))[0]
+        heat = attribution.over_picture(network, image, layer, maps)[0]
     return _smoothed(heat, config.smooth / 100 * min(heat.shape))
 
 

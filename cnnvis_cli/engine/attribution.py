@@ -20,8 +20,7 @@ from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
-from cnnvis_cli.engine.reach import centers
-from cnnvis_cli.engine.tape import record
+from cnnvis_cli.engine.receptive import receptive_fields
 
 
 def score(network: Network, images: Tensor, target: Objective) -> Tensor:
@@ -152,7 +151,7 @@ def grad_cam_layer(network: Network, target: Objective) -> str:
 def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Places of a layer that speak for the target: the rectified sum of its maps, each weighted by its mean gradient.
 
-    (B, h, w) at the layer's own resolution; `upsample` brings it to the picture's. Selvaraju et al. 2017, equations 1 and 2.
+    (B, h, w) at the layer's own resolution; `over_picture` draws it. Selvaraju et al. 2017, equations 1 and 2.
     """
     layer = layer or grad_cam_layer(network, target)
     if not network.layer(layer).spatial:
@@ -167,43 +166,17 @@ def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | N
     return (weights * acts[layer].detach()).sum(1).clamp(min=0)
 
 
-Grid = tuple[tuple[float, float], tuple[float, float]]
-
-
-def upsample(maps: Tensor, size: tuple[int, int], grid: Grid | None = None) -> Tensor:
-    """Maps (B, h, w) in a picture's size (B, H, W), linear between the places' centres, constant beyond the outer ones.
-
-    `grid`: (stride, offset) of rows and columns: place i has its centre at pixel offset + stride * i, where whole numbers are
-    pixels' centres. Without it the places share the picture evenly.
-    """
-    rows, columns = (
-        _interpolation(count, pixels, *(grid[axis] if grid else (pixels / count, (pixels / count - 1) / 2))).to(maps)
-        for axis, (count, pixels) in enumerate(zip(maps.shape[1:], size, strict=True))
-    )
-    return rows @ maps @ columns.T
-
-
-def _interpolation(count: int, pixels: int, stride: float, offset: float) -> Tensor:
-    """(pixels, count) weights of linear interpolation between places at offset + stride * i."""
-    position = ((torch.arange(pixels, dtype=torch.float64) - offset) / stride).clamp(0, count - 1)
-    return (1 - (position[:, None] - torch.arange(count)).abs()).clamp(min=0)
-
-
-def map_grid(network: Network, images: Tensor, layer: str) -> Grid | None:
-    """Where the places of a layer's maps lie in pictures of this size, see `upsample`; None where that has no answer.
-
-    Their receptive fields' centres. They share the picture evenly only where paddings and sizes happen to fit.
-    """
-    tape = record(network, images[:1], [layer])
-    return centers(tape, tape.outputs[layer])
+def over_picture(network: Network, images: Tensor, layer: str, maps: Tensor) -> Tensor:
+    """A layer's maps (B, h, w) drawn over its pictures, (B, H, W): each place at the centre of its receptive field."""
+    fields = receptive_fields(network, images.shape[2], images.shape[3])
+    return fields[network.layer(layer).name].spread(maps)
 
 
 def guided_grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Guided backprop times the enlarged Grad-CAM, (B, 3, H, W). Selvaraju et al. 2017, section 3.2."""
     layer = layer or grad_cam_layer(network, target)
     cam = grad_cam(network, images, target, layer)
-    cam = upsample(cam, (images.shape[2], images.shape[3]), map_grid(network, images, layer))
-    return guided_backprop(network, images, target) * cam[:, None]
+    return guided_backprop(network, images, target) * over_picture(network, images, layer, cam)[:, None]
 
 
 def strongest(attribution: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far a change in the picture reaches in each tensor of a tape, as an interval per axis. Also where a place's centre is.
+"""How far a change in the picture reaches in each tensor of a tape, as an interval per axis.
 
 Rows and columns are independent of each other: a rectangle that changes in the picture changes at most a rectangle of each
 map, the product of two intervals.
@@ -152,28 +152,3 @@ def _slid(interval: Interval, window: Sliding, axis: int, size: int) -> Interval
     first = torch.div(low + padding - extent + stride - 1, stride, rounding_mode="floor").clamp(0, size - 1)
     last = torch.div(high - 1 + padding, stride, rounding_mode="floor").clamp(max=size - 1)
     return first, torch.maximum(last, first) + 1
-
-
-def centers(tape: Tape, number: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """(stride, offset) per axis of a map's places in the picture: place i has the centre of its view at offset + stride * i.
-
-    None where a function of whole maps stands between.
-    """
-    grids: dict[int, list[tuple[float, float]]] = {0: [(1.0, 0.0), (1.0, 0.0)]}
-    for step in tape.steps:
-        parts = [grids[n] for n in step.inputs if n in grids]
-        if len(parts) != len(step.inputs):
-            continue
-        window = sliding(step)
-        if window is not None:
-            grids[step.outputs[0]] = [
-                (stride * window.stride[axis], offset + stride * _middle(window, axis))
-                for axis, (stride, offset) in enumerate(parts[0])
-            ]
-        elif local(step, tape):
-            grids.update(dict.fromkeys(step.outputs, parts[0]))
-    return tuple(grids[number]) if number in grids else None  # type: ignore[return-value]
-
-
-def _middle(window: Sliding, axis: int) -> float:
-    return (window.kernel[axis] - 1) * window.dilation[axis] / 2 - window.padding[axis]

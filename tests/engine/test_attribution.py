@@ -203,12 +203,21 @@ def test_grad_cam_takes_the_last_maps_before_the_target(images: Tensor) -> None:
         attribution.grad_cam(network, images, Objective(frozenset(["features.0"]), lambda a: a["features.0"].mean(), "x"))
 
 
-def test_upsampling_keeps_places_where_they_are() -> None:
-    maps = torch.zeros(1, 5, 4)
-    maps[0, 2, 1] = 1.0
-    large = attribution.upsample(maps, (45, 36))
-    assert large.shape == (1, 45, 36)
-    assert divmod(int(large.argmax()), 36) == (22, 13)
-    torch.testing.assert_close(large, F.interpolate(maps[None], (45, 36), mode="bilinear", align_corners=False)[0])
-    shifted = attribution.upsample(maps, (45, 37), ((8.0, 3.0), (8.0, 5.0)))
-    assert divmod(int(shifted.argmax()), 37) == (3 + 2 * 8, 5 + 8)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 53)])
+def test_grad_cam_is_drawn_where_its_places_look(height: int, width: int) -> None:
+    """A red square behind unpadded strides, whose maps do not share the picture evenly."""
+    body = nn.Sequential(
+        nn.Conv2d(3, 1, 5, stride=2, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    with torch.no_grad():
+        body[0].weight.copy_(torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 5, 5))
+    network = Network.frozen("red", body, Preprocessing((0.0,) * 3, (1.0,) * 3, size=64))
+    image = torch.zeros(1, 3, height, width)
+    image[0, 0, 20:29, 30:39] = 1.0
+    for layer in ("1", "2"):
+        cam = attribution.grad_cam(network, image, class_logit(network, 0), layer)
+        drawn = attribution.over_picture(network, image, layer, cam)[0]
+        weights = drawn / drawn.sum()
+        middle = (weights.sum(1) @ torch.arange(height).float(), weights.sum(0) @ torch.arange(width).float())
+        assert abs(float(middle[0]) - 24) <= 1
+        assert abs(float(middle[1]) - 34) <= 1

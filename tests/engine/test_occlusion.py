@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from cnnvis_cli.engine.attribution import score
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.features import IMAGES, activations
+from cnnvis_cli.engine.features import IMAGES
 from cnnvis_cli.engine.incremental import Incremental
 from cnnvis_cli.engine.network import Network, Preprocessing
 from cnnvis_cli.engine.objectives import Objective, channel, class_logit
 from cnnvis_cli.engine.occlusion import FILLS, Occlusion, fill_image, occlude, window_places
-from cnnvis_cli.engine.reach import centers, intervals, local, sliding
+from cnnvis_cli.engine.reach import intervals, local, sliding
 from cnnvis_cli.engine.tape import record
 from tests.engine.test_attribution import NAMES, Normalized, random_module
 
@@ -244,21 +244,6 @@ def test_every_fill_is_a_picture(images: Tensor, generator: torch.Generator) -> 
 def test_impossible_windows_are_refused(window: int, stride: int) -> None:
     with pytest.raises(UserError, match=r"window|stride"):
         window_places(64, window, stride)
-
-
-def test_centers_of_places_lie_where_the_gradient_does(generator: torch.Generator) -> None:
-    network = network_of(BODIES["max pool, ceil"][0], stride=2, padding=0)
-    image = torch.rand(1, 3, 65, 61, generator=generator)
-    tape = record(network, image, ["convs.0"])
-    grids = centers(tape, tape.outputs["convs.0"])
-    assert grids is not None
-    leaf = image.clone().requires_grad_(True)
-    grad = torch.autograd.grad(activations(network, leaf, ["convs.0"])["convs.0"][0, :, 5, 6].square().sum(), leaf)[0]
-    support = grad.abs().sum((0, 1))
-    for axis, place in ((0, 5), (1, 6)):
-        seen = support.sum(1 - axis).nonzero()
-        stride, offset = grids[axis]
-        assert abs(float(seen.min() + seen.max()) / 2 - (offset + stride * place)) <= 1  # max pools hide their losers
 
 
 def test_every_step_of_a_tape_is_known(images: Tensor) -> None:
