@@ -18,11 +18,11 @@ LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
 
 
 def fraction(value: Any) -> Any:
-    """`4/255` is a number."""
+    """`4/255` is a number, with the 7 digits that the JSON beside a result keeps, so that this repeats the run."""
     if isinstance(value, str) and "/" in value:
         above, _, below = value.partition("/")
         try:
-            return float(above) / float(below)
+            return float(f"{float(above) / float(below):.7g}")
         except (ValueError, ZeroDivisionError):
             return value
     return value

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from cnnvis_cli.engine.network import Network
-from cnnvis_cli.pictures import Source, read
+from cnnvis_cli.pictures import Source, open_rgb, read
+from cnnvis_cli.pictures import sample as find_sample
+from cnnvis_cli.progress import Interrupt
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -33,10 +30,7 @@ def folder(tmp_path: Path) -> Path:
     """Three pictures of the bundled network's size, two of them of the same name."""
     place = tmp_path / "photos"
     for number, (name, sample) in enumerate({"a/one": "motorcycle", "b/one": "flower", "b/two": "chelsea"}.items()):
-        from cnnvis_cli.pictures import open_rgb
-        from cnnvis_cli.pictures import sample as find
-
-        picture = open_rgb(find(sample)).resize((130 + number, 110))
+        picture = open_rgb(find_sample(sample)).resize((130 + number, 110))
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(place / f"{name}.png")
     return place
@@ -163,24 +157,26 @@ def test_the_bundled_configs_run(cnnvis: Run, name: str) -> None:
     assert all(Image.open(path).size[0] > 0 for path in ran.files if path.suffix == ".png")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_an_interrupted_folder_goes_on_where_it_was(cnnvis: Run, folder: Path, tmp_path: Path) -> None:
-    arguments = ["fool", f"image={folder}", "attack=square", "epsilon=1/255", "queries=150", "batch=1", "check=0"]
+def test_an_interrupted_folder_goes_on_where_it_was(cnnvis: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["fool", f"image={folder}", "attack=square", "epsilon=1/255", "queries=12", "batch=1", "check=0"]
     whole = cnnvis(*arguments, "--out", "whole")
     assert whole.code == 0, whole.err
-    command = [sys.executable, "-m", "cnnvis_cli", *arguments, "--out", str(tmp_path / "cut")]
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "cut").is_dir() and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    if process.returncode == 130:
-        assert "goes on from there" in err
-        assert not list((tmp_path / "cut").glob("*.json"))
+    asked = 0
+
+    def ctrl_c(interrupt: Interrupt) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 15  # in the middle of the second picture
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "__call__", ctrl_c)
+        cut = cnnvis(*arguments, "--out", "cut")
+    assert cut.code == 130
+    assert "after 1 of 3 pictures; the same command goes on from there" in cut.err
+    assert not list(Path("cut").glob("*.json"))
     resumed = cnnvis(*arguments, "--out", "cut")
     assert resumed.code == 0, resumed.err
+    assert not list(Path("cut").glob("*.state"))
     for path in whole.files:
         if path.suffix == ".png":
             assert torch.equal(load(path), load(Path("cut") / path.name))

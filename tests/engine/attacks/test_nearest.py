@@ -38,9 +38,9 @@ def test_deepfool_is_that_of_foolbox(network: Network, classifier: nn.Module, pi
 def test_deepfool_is_no_longer_than_that_of_torchattacks(problem: Problem, classifier: nn.Module, pictures: Tensor) -> None:
     """torchattacks takes each step with overshoot and truncates to the box; norms agree within 10% at the median."""
     oracle = pytest.importorskip("torchattacks")
-    theirs = oracle.DeepFool(classifier, steps=50, overshoot=0.02)(pictures, problem.goal.labels)
-    mine = lengths(deepfool(problem), pictures)
-    assert (mine / lengths(theirs, pictures)).median() == pytest.approx(1, abs=0.1)
+    theirs = oracle.DeepFool(classifier, steps=50, overshoot=0.02)(pictures[:6], problem.goal.labels[:6])
+    mine = lengths(deepfool(problem), pictures)[:6]
+    assert (mine / lengths(theirs, pictures[:6])).median() == pytest.approx(1, abs=0.1)
 
 
 def test_carlini_wagner_agrees_with_foolbox(problem: Problem, classifier: nn.Module, pictures: Tensor) -> None:
