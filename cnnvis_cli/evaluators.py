@@ -70,7 +70,7 @@ class Guarded:
         if isinstance(error := answer.get("error"), RunError):
             raise error
         if error is not None:
-            raise RunError(f"{self.name} died: {type(error).__name__}: {error}") from error
+            raise RunError(f"{self.name} died: {type(error).__name__}: {error}.") from error
         return answer["value"]
 
 

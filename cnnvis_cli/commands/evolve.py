@@ -64,8 +64,8 @@ def run(config: EvolveConfig, job: Job) -> None:
     way = config.frames not in ("", "surest") and find_class(judge.classes, config.frames, judge.name)
     if way is not False and way not in evolution.targets:
         raise UserError(f"frames={config.frames} is not among the targets.")
-    stopped = _evolve(config, job, evolution)
     names = [judge.classes[k] for k in evolution.targets]
+    stopped = _evolve(config, job, evolution, names)
     _save_elites(config, job, evolution, judge, names)
     _save_history(job, evolution, names)
     _save_lineage(job, evolution, names)
@@ -139,7 +139,7 @@ def _encoding(config: EvolveConfig, job: Job, judge: Judge) -> Encoding:
     )
 
 
-def _evolve(config: EvolveConfig, job: Job, evolution: Evolution) -> str:
+def _evolve(config: EvolveConfig, job: Job, evolution: Evolution, names: Sequence[str]) -> str:
     """Run to the end and say why it ended. Whatever stops it earlier, it goes on from a saved state."""
     if job.saved_state is not None:
         state = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in job.saved_state.items()}
@@ -159,7 +159,8 @@ def _evolve(config: EvolveConfig, job: Job, evolution: Evolution) -> str:
             bar.advance(generation.number, f"median {generation.median:.4g}, least {generation.best.min():.4g}")
             if job.session.interrupt():
                 _save_state(job, evolution)
-                raise Interrupted(f"interrupted. {_resumable(evolution)}")
+                outputs.write_png(job.path("partial"), _sheet(config, evolution, names).image)
+                raise Interrupted(f"interrupted; {job.path('partial')} shows how far it came. {_resumable(evolution)}")
             if generation.number - since >= config.save_every:
                 since = generation.number
                 _save_state(job, evolution)
@@ -181,13 +182,10 @@ def _save_state(job: Job, evolution: Evolution) -> None:
 def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Judge, names: Sequence[str]) -> None:
     """The contact sheet, and what the judge says of the elites as they were saved."""
     archive = evolution.archive
-    elites = [Image.fromarray(image) for image in archive.images[:, 0]]
-    zoom = max(1, 84 // judge.size)  # so that captions can be read; whole pixels, so that it can be taken back
-    tiles = [elite.resize((zoom * judge.size,) * 2, Image.Resampling.NEAREST) for elite in elites]
-    captions = [f"{name} {_percent(p)}" for name, p in zip(names, archive.best, strict=True)]
-    sheet = figures.sheet(tiles, captions, columns=config.columns)
+    sheet = _sheet(config, evolution, names)
     page = (job.save_image(sheet.image) * 255).round().byte().cpu()
-    saved = torch.cat([sheet.tile(page, number)[..., ::zoom, ::zoom] for number in range(len(tiles))])
+    zoom = _zoom(judge.size)
+    saved = torch.cat([sheet.tile(page, number)[..., ::zoom, ::zoom] for number in range(len(names))])
     try:
         answers = judged(judge.evaluate, saved.permute(0, 2, 3, 1).contiguous().numpy(), len(judge.classes))
     except BudgetError:
@@ -200,15 +198,30 @@ def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Ju
     )
     job.save_csv(["class", "probability"], [[n, repr(p)] for n, p in zip(names, own.tolist(), strict=True)], "probabilities")
     if config.each:
-        for name, elite in zip(names, elites, strict=True):
-            job.save_image(elite, f"elite-{name}")
+        for name, image in zip(names, archive.images[:, 0], strict=True):
+            job.save_image(Image.fromarray(image), f"elite-{name}")
     if config.render:
         if len(names) * config.render**2 > _MAX_PIXELS:
             raise UserError(
                 f"{len(names)} elites of {config.render} px are too much for a sheet. Use fewer targets or less px."
             )
         large = evolution.encoding.render([row[0] for row in archive.genomes if row[0] is not None], config.render)
-        job.save_image(figures.sheet(list(map(Image.fromarray, large)), captions, columns=config.columns).image, "large")
+        tiles = list(map(Image.fromarray, large))
+        job.save_image(figures.sheet(tiles, _captions(evolution, names), columns=config.columns).image, "large")
+
+
+def _zoom(size: int) -> int:
+    """Small elites are enlarged so that captions can be read; by whole pixels, so that the saved sheet can be judged."""
+    return max(1, 84 // size)
+
+
+def _captions(evolution: Evolution, names: Sequence[str]) -> list[str]:
+    return [f"{name} {_percent(p)}" for name, p in zip(names, evolution.archive.best.tolist(), strict=True)]
+
+
+def _sheet(config: EvolveConfig, evolution: Evolution, names: Sequence[str]) -> figures.Sheet:
+    images = evolution.archive.images[:, 0].repeat(zoom := _zoom(evolution.encoding.size), 1).repeat(zoom, 2)
+    return figures.sheet(list(map(Image.fromarray, images)), _captions(evolution, names), columns=config.columns)
 
 
 def _percent(probability: float) -> str:

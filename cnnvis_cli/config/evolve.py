@@ -49,10 +49,7 @@ class EvolveConfig(NetworkConfig):
     children: int = Field(200, ge=1, le=100_000, description="images per generation")
     elites: int = Field(1, ge=1, le=1000, description="elites kept per class (mu of evolution_strategy)")
     goal: float | None = Field(
-        0.9999,
-        gt=0,
-        le=1,
-        description="a class that has reached this breeds no more while others have not; null: all breed alike",
+        0.9999, gt=0, le=1, description="classes that have reached it do not breed while others have not; null: all breed alike"
     )
     stop_at_goal: bool = Field(False, description="end as soon as all classes have reached the goal")
     rate: float = Field(0.1, gt=0, le=1, description="chance that a gene mutates (direct, shapes)")

@@ -53,7 +53,7 @@ class Shapes:
         for child, other in pairs:
             if rng.random() < self.cross_rate:
                 cut = int(rng.integers(1, min(len(child), len(other)) + 1))
-                child = np.concatenate([child[:cut], other[cut:]])
+                child = np.concatenate([child[:cut], other[cut:]])[: self.most]
             children.append(self._mutate(child, rng))
         return children
 
