@@ -97,7 +97,9 @@ def class_logit(network: Network, index: int) -> Objective:
 
 def class_probability(network: Network, index: int) -> Objective:
     """Log-probability of a class: the same maximum as the probability, with a gradient that does not vanish far from it."""
-    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], f"prob:{network.class_name(index)}")
+    return _of_layer(
+        network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], f"prob:{network.class_name(index)}"
+    )
 
 
 def content(layer: str, target: Tensor) -> Objective:
