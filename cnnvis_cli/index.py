@@ -101,7 +101,7 @@ def _digest(job: Job, source: Source) -> str:
 def _read(path: Path) -> dict[str, list[np.ndarray]]:
     """Feature and pixel row by digest; empty where there is no index or it is damaged (it is then made anew)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             parts = file["digests"], file["features"], file["pixels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}

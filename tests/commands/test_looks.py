@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import torch
 from PIL import Image
 
 from cnnvis_cli import pictures
+from cnnvis_cli.config.load import build_config
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.network import Network
+from cnnvis_cli.errors import Interrupted
+from cnnvis_cli.job import Job, Session
+from cnnvis_cli.registry import config_class
+from cnnvis_cli.runner import run_job
 
 Run = Callable[..., Any]
 
@@ -48,7 +54,8 @@ def test_filters_show_the_weights(cnnvis: Run, minivgg: Network) -> None:
     weights = minivgg.module.get_submodule("conv1_1").weight.detach().numpy()
     np.testing.assert_allclose(np.load(array), weights, rtol=1e-6)
     tile = weights[0] / np.abs(weights[0]).max() * 0.5 + 0.5
-    picture = np.asarray(Image.open(page))[4:16, 4:16][2::4, 2::4] / 255
+    with Image.open(page) as opened:
+        picture = np.asarray(opened)[4:16, 4:16][2::4, 2::4] / 255
     np.testing.assert_allclose(picture, tile.transpose(1, 2, 0), atol=0.5 / 255 + 1e-6)
     assert ran.sidecar["scores"]["filters"] == 32
 
@@ -65,7 +72,8 @@ def test_filters_are_sorted_but_all_there(cnnvis: Run, sort: str) -> None:
 
 def test_deeper_and_grey_filters(cnnvis: Run) -> None:
     deeper = cnnvis("filters", "layer=conv2_1", "channel=0-2", "inputs=0-4", "zoom=2", "scale=all")
-    assert Image.open(deeper.files[0]).size == (5 * (6 + 4) + 4, 3 * (6 + 4) + 4)
+    with Image.open(deeper.files[0]) as page:
+        assert page.size == (5 * (6 + 4) + 4, 3 * (6 + 4) + 4)
     assert cnnvis("filters", "model=lenet").code == 0
 
 
@@ -195,7 +203,8 @@ def test_a_query_finds_its_copy_but_not_itself(cnnvis: Run, collection: Path, tm
     assert ran.code == 0, ran.err
     assert all(row["neighbor"] != str(query) for row in rows(ran.files[1]))
     outside = tmp_path / "other.bmp"
-    Image.open(query).save(outside)
+    with Image.open(query) as picture:
+        picture.save(outside)
     ran = cnnvis("neighbors", f"images={collection}", f"query={outside}", "count=1")
     assert [row["neighbor"] for row in rows(ran.files[1])] == [str(query)] * 2
 
@@ -220,3 +229,46 @@ def test_embed(cnnvis: Run, collection: Path) -> None:
     assert 0.7 < scores["trustworthiness_t-SNE"] <= 1
     again = cnnvis("embed", f"images={collection}", "layer=relu1_1", "thumbnail=16", "perplexity=4", "--out", "again")
     assert rows(again.files[2]) == points
+
+
+# what all share
+
+
+@pytest.mark.parametrize("command", ["patches", "neighbors"])
+def test_an_interrupted_run_goes_on_to_the_same_result(cnnvis: Run, collection: Path, command: str) -> None:
+    """In-process, so that the picture at which the interruption comes is known."""
+    settings = {"images": str(collection), "layer": "relu2_1", "count": 3, "batch": 2}
+    config = build_config(config_class(command), settings)
+    run_job(command, config, Path("whole"), Session(torch.device("cpu"), quiet=True))
+    calls = iter(range(10_000))
+    stop = 9 if command == "patches" else 15 + 9  # neighbors looks at every file before it reads pictures
+    session = Session(torch.device("cpu"), quiet=True)
+    session.interrupt = lambda: next(calls) >= stop  # type: ignore[assignment]
+    session.interrupt.listen = nullcontext  # type: ignore[attr-defined]
+    with pytest.raises(Interrupted, match="goes on from there"):
+        run_job(command, config, Path("stopped"), session)
+    job, _ = run_job(command, config, Path("stopped"), Session(torch.device("cpu"), quiet=True))
+    table = job.files[1]
+    assert rows(table) == rows(Path("whole") / table.name)
+    assert (Path("stopped") / job.files[0].name).read_bytes() == (Path("whole") / job.files[0].name).read_bytes()
+    if command == "neighbors":
+        assert job.scores["reused_from_index"] == 8
+    assert not job.state_file.exists()
+
+
+def test_a_stream_gives_every_picture_once_in_order(cnnvis: Run, collection: Path) -> None:
+    settings = {"images": str(collection), "layer": "relu1_1", "channel": "0", "count": 1}
+    job = Job("patches", build_config(config_class("patches"), settings), Path("out"), Session(torch.device("cpu"), quiet=True))
+    sources = pictures.find_pictures(str(collection))
+    (collection / "blue" / "4.png").write_text("no picture")
+    parts = list(job.stream(sources, 32, batch=4))
+    assert [len(found) for found, _ in parts] == [4, 4, 4, 2]
+    assert [source for found, _ in parts for source in found] == [s for s in sources if s.path != collection / "blue" / "4.png"]
+    assert all(squares.shape == (len(found), 3, 32, 32) for found, squares in parts)
+    assert list(job.skipped) == [str(collection / "blue" / "4.png")]
+
+
+def test_layers_have_their_receptive_field(cnnvis: Run) -> None:
+    lines = {line.split()[0]: line for line in cnnvis("layers", "minivgg").out.splitlines()}
+    assert lines["relu5_2"].endswith("140x140 every 16")
+    assert lines["fc"].endswith("whole picture")
