@@ -14,6 +14,8 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from cnnvis_cli import __version__
+from cnnvis_cli.batch.jobsfile import read_jobs
+from cnnvis_cli.batch.plan import make_plan
 from cnnvis_cli.config.base import CommandConfig, NetworkConfig
 from cnnvis_cli.config.load import build_config, find_config, load_config, named_configs, read_config_file, read_text
 from cnnvis_cli.errors import ConfigError, UserError
@@ -93,7 +95,10 @@ def check_configs(names: Sequence[str], command: str | None) -> None:
     for name in names or list(named_configs()):
         try:
             path = find_config(name, command or "")
-            build_config(config_class(of := command_of(path, command)), read_config_file(path, of))
+            if not command and path.parent.name == "jobs":
+                make_plan(read_jobs(path), "runs")
+            else:
+                build_config(config_class(of := command_of(path, command)), read_config_file(path, of))
         except ConfigError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
         except UserError as error:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, looks_like_file, must_be_there
+from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, must_be_there
 from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
@@ -129,14 +129,18 @@ def _untold(entry: Entry, build: Any) -> list[str]:
 def _name(config: CommandConfig, point: Point, untold: Sequence[str]) -> str:
     """`name: "{model}-{seed}"` is filled in; otherwise what the name does not tell of the point is added."""
     if "{" in config.name:
-        values = {
-            key: Path(v).stem if isinstance(v, str) and looks_like_file(v) else v for key, v in config.model_dump().items()
-        }
-        return config.name.format(**values)
-    shown = [
-        f"{key}={Path(v).stem if isinstance(v, str) and looks_like_file(v) else v}" for key in untold for v in [point[key]]
-    ]
+        return config.name.format(**{key: _word(value) for key, value in config.model_dump().items()})
+    shown = [f"{key}={_word(point[key])}" for key in untold]
     return "_".join([config.name or config.slug(), *shown]) if shown else config.name
+
+
+def _word(value: Any) -> Any:
+    """A setting in a file name: of a file or a sample its name alone."""
+    if isinstance(value, list | tuple):
+        return "+".join(str(_word(item)) for item in value)
+    if not isinstance(value, str):
+        return value
+    return Path(value).stem if must_be_there(value) else value.removeprefix("sample:")
 
 
 def _duplicates(plan: Iterable[Planned]) -> list[str]:
