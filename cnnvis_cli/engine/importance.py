@@ -6,7 +6,7 @@ A map is removed by setting it to zero; the network's weights stay untouched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,8 @@ def channel_importance(
         code = activations(network, picture, [name])[name]
         masks = 1 - torch.eye(channels, device=picture.device)
         distances = [
-            (codes_without(network, picture, layer, name, part) - code).flatten(1).square().sum(1) for part in masks.split(batch)
+            (codes_without(network, picture, layer, name, part) - code).flatten(1).square().sum(1)
+            for part in masks.split(batch)
         ]
         rows.append(torch.cat(distances) / code.square().sum().clamp_min(1e-12))
     return torch.stack(rows)
@@ -110,10 +111,12 @@ def pruning_curve(
     draws: int = 5,
     generator: torch.Generator,
     batch: int = 32,
+    on_step: Callable[[], None] = lambda: None,
 ) -> PruningCurve:
     """Top-1 accuracy on pictures (B, 3, H, W) with class indices `labels` (B,) as maps of `layer` go.
 
     `importance` (C,): the least goes first. `fractions` of C in [0, 1]. `draws` random orders stand against it.
+    `on_step` is called after each of the (1 + draws) * len(fractions) measurements.
     """
     channels = len(importance)
     removed = [round(fraction * channels) for fraction in fractions]
@@ -127,5 +130,9 @@ def pruning_curve(
         return (torch.cat(found) == labels.cpu()).float().mean().item()
 
     whole = accuracy(orders[0][:0])
-    curves = torch.tensor([[accuracy(order[:count]) if count else whole for count in removed] for order in orders])
+    curves = torch.zeros(len(orders), len(removed))
+    for row, order in enumerate(orders):
+        for column, count in enumerate(removed):
+            curves[row, column] = accuracy(order[:count]) if count else whole
+            on_step()
     return PruningCurve(tuple(fractions), tuple(removed), curves[0], curves[1:])

@@ -18,16 +18,16 @@ from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import IMAGES, activations
 from cnnvis_cli.engine.images import Image
 from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import Objective, content, norm
+from cnnvis_cli.engine.objectives import Activations, Objective, content, norm
 from cnnvis_cli.engine.regularizers import gaussian_blur
 from cnnvis_cli.engine.synthesize import Loop, evaluator
 
 # Brightness, blue against red, green against magenta. Natural pictures vary much less in the last two than in the first.
-OPPONENT_COLORS = torch.tensor(
-    [[3**-0.5, 3**-0.5, 3**-0.5], [2**-0.5, 0.0, -(2**-0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]]
-)
+OPPONENT_COLORS = torch.tensor([[3**-0.5, 3**-0.5, 3**-0.5], [2**-0.5, 0.0, -(2**-0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
 # Standard deviation in pixels of a blur that the eye hardly sees.
 _BLUR = 0.5
+# How much more than the priors a distance beyond the tolerance counts.
+_STEEP = 10.0
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,33 @@ def natural_units(network: Network, layer: str, pictures: Tensor, *, beta: float
 
 
 def inversion_objective(
-    layer: str, code: Tensor, units: Units, *, variation: float = 1.0, norm_weight: float = 1.0, beta: float = 2.0, alpha: float = 6.0
+    layer: str,
+    code: Tensor,
+    units: Units,
+    *,
+    tolerance: float = 0.25,
+    variation: float = 1.0,
+    norm_weight: float = 1.0,
+    beta: float = 2.0,
+    alpha: float = 6.0,
 ) -> Objective:
-    """Minus the energy above, for one code (1, C, ...) that all pictures are asked for, or one for each (B, C, ...)."""
+    """Minus the energy above, for one code (1, C, ...) that all pictures are asked for, or one for each (B, C, ...).
 
-    def smoothness(acts: dict[str, Tensor]) -> Tensor:
+    The distance of codes counts beyond `tolerance` units only: what is below is left to the priors (the discrepancy
+    principle). With 0 it always counts, as in the paper.
+    """
+    asked = content(layer, code)
+
+    def beyond(acts: Activations) -> Tensor:
+        distance = -asked(acts) / units.code
+        return -_STEEP * (distance / tolerance - 1).clamp_min(0) if tolerance else -distance
+
+    def smoothness(acts: Activations) -> Tensor:
         return -(color_variation(acts[IMAGES], beta) / units.variation.to(acts[IMAGES])).mean(1)
 
-    prior = Objective(frozenset(), smoothness, f"tv:{beta:g}")  # type: ignore[arg-type]
-    return content(layer, code) * (1 / units.code) + variation * prior - (norm_weight / units.norm) * norm(alpha)
+    data = Objective(frozenset([layer]), beyond, f"content:{layer}")
+    prior = Objective(frozenset(), smoothness, f"tv:{beta:g}")
+    return data + variation * prior - (norm_weight / units.norm) * norm(alpha)
 
 
 def inversion_loop(network: Network, objective: Objective, image: Image, *, steps: int, rate: float) -> Loop:

@@ -34,7 +34,9 @@ class Branches(nn.Module):
 @pytest.fixture
 def network() -> Network:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 28 * 28, 4))
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 28 * 28, 4)
+    )
     return Network.frozen("small", module, Preprocessing(size=32, resize=32))
 
 
@@ -80,7 +82,9 @@ def test_codes_without_in_branches_and_shared_layers(branches: Network, images: 
         first = branches.module.relu(branches.module.stem(branches.normalize(picture)))
         x = torch.cat([branches.module.left(first), branches.module.right(first)], 1)
         seen = x.relu().expand(channels, -1, -1, -1) * masks[:, :, None, None]
-        torch.testing.assert_close(found, branches.module.fc((x + branches.module.mix(seen)).mean((2, 3))), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            found, branches.module.fc((x + branches.module.mix(seen)).mean((2, 3))), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_mask_is_undone_also_after_an_exception(network: Network, images: Tensor) -> None:
