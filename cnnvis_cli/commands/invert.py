@@ -128,7 +128,7 @@ def _rate(config: InvertConfig) -> float:
 def _start(config: InvertConfig, size: int, device: torch.device) -> Image:
     seeds = range(config.seed, config.seed + config.count)
     if config.parameterization == "fourier":
-        return Fourier.from_noise(seeds, size, size, std=config.noise or 0.5, device=device)
+        return Fourier.from_noise(seeds, size, size, std=config.noise or 0.3, device=device)
     return Pixels((0.5 + (config.noise or 0.1) * noise(seeds, 3, size, size)).clamp(0, 1).to(device))
 
 

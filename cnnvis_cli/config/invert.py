@@ -23,9 +23,9 @@ class InvertConfig(NetworkConfig):
     parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
     steps: int = Field(200, ge=1, description="updates")
     rate: float | None = Field(None, gt=0, description="first step size; 0.3 for fourier, 0.08 for pixels")
-    noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.5 for fourier, 0.1 for pixels")
+    noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
     tolerance: float = Field(
-        0.25, ge=0, description="distance of codes that does not count, in units of a blur that is hardly seen; 0: all counts"
+        0.15, ge=0, description="distance of codes that does not count, in units of a blur that is hardly seen; 0: all counts"
     )
     variation: float = Field(1.0, ge=0, description="weight of the total variation, in units of natural pictures")
     beta: float = Field(2.0, ge=1, le=4, description="its exponent")

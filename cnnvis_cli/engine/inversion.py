@@ -26,8 +26,6 @@ from cnnvis_cli.engine.synthesize import Loop, evaluator
 OPPONENT_COLORS = torch.tensor([[3**-0.5, 3**-0.5, 3**-0.5], [2**-0.5, 0.0, -(2**-0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
 # Standard deviation in pixels of a blur that the eye hardly sees.
 _BLUR = 0.5
-# How much more than the priors a distance beyond the tolerance counts.
-_STEEP = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def inversion_objective(
     code: Tensor,
     units: Units,
     *,
-    tolerance: float = 0.25,
+    tolerance: float = 0.15,
     variation: float = 1.0,
     norm_weight: float = 1.0,
     beta: float = 2.0,
@@ -82,13 +80,12 @@ def inversion_objective(
     """Minus the energy above, for one code (1, C, ...) that all pictures are asked for, or one for each (B, C, ...).
 
     The distance of codes counts beyond `tolerance` units only: what is below is left to the priors (the discrepancy
-    principle). With 0 it always counts, as in the paper.
+    principle of regularization). With 0 it always counts, as in the paper.
     """
     asked = content(layer, code)
 
     def beyond(acts: Activations) -> Tensor:
-        distance = -asked(acts) / units.code
-        return -_STEEP * (distance / tolerance - 1).clamp_min(0) if tolerance else -distance
+        return -(-asked(acts) / units.code - tolerance).clamp_min(0)
 
     def smoothness(acts: Activations) -> Tensor:
         return -(color_variation(acts[IMAGES], beta) / units.variation.to(acts[IMAGES])).mean(1)
