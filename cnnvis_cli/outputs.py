@@ -62,7 +62,8 @@ def write_video(path: Path, frames: Sequence[Image.Image], per_second: int = 16)
 
     with tempfile.TemporaryDirectory(prefix=".cnnvis.", dir=path.parent) as folder:
         made = Path(folder) / path.name
-        with imageio.get_writer(made, fps=per_second, codec="libx264", macro_block_size=1, quality=8) as writer:
+        with imageio.get_writer(made, fps=per_second, codec="libx264", macro_block_size=1, quality=8) as opened:
+            writer: Any = opened
             for frame in frames:
                 pixels = np.asarray(frame)
                 writer.append_data(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2])

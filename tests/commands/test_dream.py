@@ -14,7 +14,7 @@ from cnnvis_cli import outputs
 from cnnvis_cli.pictures import Source, read
 from cnnvis_cli.progress import Interrupt
 
-FAST = ("dream", "-q", "size=64", "smallest=32", "octaves=2", "steps=3", "objective=layer:relu2_1")
+FAST = ("dream", "-q", "size=64", "smallest=24", "octaves=2", "steps=3", "objective=layer:relu2_1")
 
 
 def test_every_octave_raises_the_objective_on_the_saved_file(cnnvis: Callable[..., Any]) -> None:
@@ -24,7 +24,7 @@ def test_every_octave_raises_the_objective_on_the_saved_file(cnnvis: Callable[..
         assert picture.width == 64  # the longer side; the shape stays
         assert picture.height < 64
     scores = ran.sidecar["scores"]
-    assert scores["after"] > 1.3 * scores["before"]
+    assert scores["after"] > 1.1 * scores["before"]
     assert [octave["width"] for octave in scores["octaves"]] == [46, 64]
     assert all(octave["after"] > octave["before"] for octave in scores["octaves"])
     assert scores["octaves"][-1]["after"] == pytest.approx(scores["after"], rel=1e-4)

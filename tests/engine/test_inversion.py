@@ -80,7 +80,7 @@ def test_a_first_layer_is_inverted(network: Network, smooth: Tensor, way: str) -
 def test_variants_of_one_code_differ_where_it_does_not_look(network: Network, smooth: Tensor) -> None:
     code = layer_code(network, "3", smooth[:1])
     units = Units(1.0, torch.ones(3), 1.0)
-    objective = inversion_objective("3", code, units, variation=0, norm_weight=0)
+    objective = inversion_objective("3", code, units, tolerance=0, variation=0, norm_weight=0)
     outcome = synthesize(inversion_loop(network, objective, Fourier.from_noise([0, 1], 24, 24, std=0.5), steps=150, rate=0.2))
     assert code_distance(layer_code(network, "3", outcome.pictures), code).max() < 0.02
     assert (outcome.pictures[0] - outcome.pictures[1]).square().mean().sqrt() > 0.05
