@@ -118,6 +118,9 @@ class Job:
     def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
         outputs.write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)
 
+    def save_video(self, frames: Sequence[Image.Image], suffix: str = "") -> None:
+        outputs.write_video(self._add(self.path(suffix, ".mp4")), frames)
+
     def save_array(self, values: Tensor | np.ndarray, suffix: str) -> None:
         outputs.write_array(self._add(self.path(suffix, ".npy")), values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.files import atomic
 
 
@@ -38,6 +40,35 @@ def write_gif(path: Path, frames: Sequence[Image.Image], milliseconds: int = 60)
     durations = [milliseconds] * (len(frames) - 1) + [1000]
     with atomic(path) as file:
         frames[0].save(file, "GIF", save_all=True, append_images=list(frames[1:]), duration=durations, loop=0)
+
+
+def has_video() -> bool:
+    """Whether the video extra is installed."""
+    import importlib.util
+
+    return all(importlib.util.find_spec(name) is not None for name in ("imageio", "imageio_ffmpeg"))
+
+
+def need_video() -> None:
+    """Raise UserError where the video extra is missing."""
+    if not has_video():
+        raise UserError("MP4 needs the video extra: pip install 'cnnvis[video]'. Or use video=gif.")
+
+
+def write_video(path: Path, frames: Sequence[Image.Image], per_second: int = 16) -> None:
+    """An MP4 (H.264) that every player knows: sides are cropped to even numbers. Needs the video extra."""
+    need_video()
+    import imageio.v2 as imageio
+
+    with tempfile.TemporaryDirectory(prefix=".cnnvis.", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        with imageio.get_writer(made, fps=per_second, codec="libx264", macro_block_size=1, quality=8) as opened:
+            writer: Any = opened
+            for frame in frames:
+                pixels = np.asarray(frame)
+                writer.append_data(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2])
+        with atomic(path) as file:
+            file.write(made.read_bytes())
 
 
 def write_array(path: Path, values: Tensor | np.ndarray) -> None:

@@ -72,3 +72,31 @@ def class_history(history: np.ndarray, names: Sequence[str]) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def depths(layers: Sequence[str], distance: Sequence[float], similarity: Sequence[float]) -> Image.Image:
+    """By layer: the normalised distance between codes (left axis, logarithmic) and SSIM (right axis; may be empty)."""
+    figure, axes = _figure(max(5, 1.5 + 0.3 * len(layers)), 3.8)
+    places = range(len(layers))
+    axes.plot(places, [max(value, 1e-6) for value in distance], "o-", color="C3")
+    axes.set_yscale("log")
+    axes.set_ylabel("distance of codes, normalised", color="C3")
+    axes.set_xticks(list(places), layers, rotation=60, ha="right")
+    axes.grid(alpha=0.3)
+    if similarity:
+        right = axes.twinx()
+        right.plot(places, similarity, "s--", color="C0")
+        right.set_ylabel("SSIM with the picture", color="C0")
+        right.set_ylim(-0.03, 1.03)
+    return _drawn(figure)
+
+
+def ranked(names: Sequence[str], values: Sequence[float], x_label: str, y_label: str, named: int = 40) -> Image.Image:
+    """Bars from the largest down; names below them where they are at most `named`."""
+    figure, axes = _figure(7, 3.4)
+    axes.bar(range(len(values)), values, width=1.0 if len(values) > named else 0.8, color="C0")
+    if len(values) <= named:
+        axes.set_xticks(range(len(values)), names, rotation=90, fontsize=7)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.01)
+    return _drawn(figure)

@@ -17,6 +17,8 @@ COMMANDS = {
     "maximize": "The picture that a neuron, a channel, a layer or a class likes best.",
     "saliency": "What in this picture made the network say so: gradients and what is built on them.",
     "occlude": "Which part of the picture the network cannot do without: cover one window after the other.",
+    "invert": "What a layer keeps of a picture: the picture whose code is the same, and which channels matter.",
+    "dream": "What a layer would like to see in a picture: deep dream, guided, in tiles, zooming.",
     "style": "The content of one picture in the style of others.",
     "texture": "More of a texture from a small piece of it.",
     "fool": "Change a picture so little that one hardly sees it, and the network answers something else.",

@@ -63,7 +63,7 @@ class Geometry:
 def geometry(network: Network, layers: Iterable[str], largest: int = 1024) -> Geometry:
     """Measured by what a hole of NaN in a picture touches. UserError where a layer sees further than `largest` / 2 pixels."""
     layers = list(layers)
-    size = 128
+    size = 128 if all(network.layer(layer).spatial for layer in layers) else largest + 1
     while size <= largest:
         found = _probe(network, layers, size)
         if found is not None:
@@ -196,6 +196,24 @@ class Tiled:
             _, acts, places = self._maps(whole, tile)
             rows.setdefault(places[layer].row, []).append(acts[layer])
         return torch.cat([torch.cat(row, 3) for row in rows.values()], 2)
+
+    def pull(self, pictures: Tensor, slopes: Mapping[str, Tensor]) -> Tensor:
+        """The gradient (B, 3, H, W) that gradients with respect to the layers' whole maps make of the pictures."""
+        leaf = pictures.detach().requires_grad_()
+        whole = self._padded(leaf)
+        gradient = torch.zeros_like(whole)
+        for tile in self._walk(pictures):
+            with torch.enable_grad():
+                cut, acts, places = self._maps(whole, tile)
+            pieces = []
+            for layer, place in places.items():
+                height, width = acts[layer].shape[-2:]
+                pieces.append(slopes[layer][..., place.row : place.row + height, place.col : place.col + width])
+            (slope,) = torch.autograd.grad([acts[layer] for layer in places], cut, pieces)
+            gradient[:, :, tile.cut[0], tile.cut[1]] += slope
+        if self._circular:
+            (gradient,) = torch.autograd.grad(whole, leaf, gradient)
+        return gradient
 
     def evaluate(self, pictures: Tensor, loss: Additive) -> tuple[Tensor, Tensor]:
         """Loss (B,) and its gradient with respect to pictures (B, 3, H, W)."""

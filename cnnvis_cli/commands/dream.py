@@ -1,0 +1,167 @@
+"""`cnnvis dream`: raise what a layer sees in a picture, over octaves (background texts 1 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli import figures, outputs
+from cnnvis_cli.config.dream import DreamConfig
+from cnnvis_cli.engine import dreaming
+from cnnvis_cli.engine.expressions import parse_objectives
+from cnnvis_cli.engine.images import Pixels, noise
+from cnnvis_cli.engine.inversion import layer_code, trunk
+from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.objectives import Objective, layer_energy
+from cnnvis_cli.engine.synthesize import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.tiles import judge_by_tiles, tile_evaluator
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.job import Job
+from cnnvis_cli.pictures import resize
+
+# Where a side is longer than so many tiles, the picture is evaluated in tiles.
+_TILES = 2
+
+
+def run(config: DreamConfig, job: Job) -> None:
+    if config.zoom and config.video == "mp4":
+        outputs.need_video()
+    network = job.network()
+    objectives = _objectives(config, job, network)
+    picture = _picture(config, job, network)
+    dreams = [_dream(config, job, network, objective, picture) for objective in objectives]
+    pictures = [outcomes[-1].pictures for outcomes in dreams]
+    if len(pictures) == 1:
+        saved = [job.save_picture(pictures[0])]
+    else:
+        page = figures.sheet([one[0] for one in pictures], [one.label for one in objectives], columns=config.columns)
+        reloaded = job.save_image(page.image)
+        saved = [page.tile(reloaded, number) for number in range(len(pictures))]
+    rows = []
+    for objective, one, outcomes in zip(objectives, saved, dreams, strict=True):
+        before, after = (_judged(config, network, objective, seen) for seen in (picture, one))
+        octaves = [_octave(config, network, objective, picture, outcome) for outcome in outcomes]
+        rows.append({"objective": objective.label, "before": before, "after": after, "octaves": octaves})
+    job.scores.update(rows[0] if len(rows) == 1 else {"dreams": rows})
+    job.record(trace=[[outcome.means for outcome in outcomes] for outcomes in dreams])
+    if config.zoom:
+        _zoom(config, job, network, objectives[0], pictures[0])
+
+
+def _objectives(config: DreamConfig, job: Job, network: Network) -> list[Objective]:
+    if config.layers:
+        names = trunk(network) if list(config.layers) == ["all"] else list(config.layers)
+        found = [layer_energy(name) for name in names if network.layer(name).spatial or list(config.layers) != ["all"]]
+    else:
+        found = parse_objectives(config.objective, network)
+        if len(found) > 1:
+            raise UserError(f"'{config.objective}' names {len(found)} objectives; a dream has one. A sheet is made by layers=.")
+    return [_guided(config, job, network, one) for one in found] if config.guide else found
+
+
+def _guided(config: DreamConfig, job: Job, network: Network, objective: Objective) -> Objective:
+    """The same layers, asked for the features of the guide."""
+    blind = sorted(layer for layer in objective.layers if not network.layer(layer).spatial)
+    if blind:
+        raise UserError(f"a guide needs layers with maps; {', '.join(blind)} has none. Try objective=layer:NAME.")
+    guide = _fitted(config, job.read_one(config.guide))
+    parts = [dreaming.guided(layer, layer_code(network, layer, guide)) for layer in sorted(objective.layers)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _picture(config: DreamConfig, job: Job, network: Network) -> Tensor:
+    """(1, 3, H, W) to dream on."""
+    if config.image == "noise":
+        side = config.size or 512
+        picture = (0.5 + 0.1 * noise([config.seed], 3, side, side)).clamp(0, 1).to(network.device)
+    else:
+        picture = _fitted(config, job.read_one(config.image))
+    return picture
+
+
+def _fitted(config: DreamConfig, picture: Tensor) -> Tensor:
+    """The longer side brought to `size`."""
+    if config.size is None:
+        return picture
+    height, width = picture.shape[-2:]
+    factor = config.size / max(height, width)
+    return resize(picture, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+def _tiled(config: DreamConfig, size: Sequence[int]) -> bool:
+    return max(size) > _TILES * config.tile
+
+
+def _loop(config: DreamConfig, network: Network, objective: Objective, start: Tensor, steps: int) -> Loop:
+    generator = torch.Generator().manual_seed(config.seed)
+    transform = dreaming.mirrored_jitter(config.jitter) if config.jitter else None
+    if _tiled(config, start.shape[-2:]):
+        evaluate = tile_evaluator(network, objective, config.tile, transform=transform, generator=generator)
+    else:
+        evaluate = evaluator(network, objective, transform=transform, generator=generator)
+    return Loop(
+        image=Pixels(start),
+        evaluate=evaluate,
+        steps=steps,
+        update="normalized",
+        rate=config.rate,
+        generator=generator,
+        gradient=dreaming.smoothing(config.smooth) if config.smooth else None,
+    )
+
+
+def _dream(config: DreamConfig, job: Job, network: Network, objective: Objective, picture: Tensor) -> list[Outcome]:
+    height, width = picture.shape[-2:]
+    sizes = dreaming.octave_sizes(height, width, config.octaves, config.scale, config.smallest)
+    _judged(
+        config, network, objective, dreaming.resampled(picture, sizes[0]).clamp(0, 1)
+    )  # a size that is too small fails here
+    stages = dreaming.octaves(picture, sizes, lambda start: _loop(config, network, objective, start, config.steps))
+    return job.synthesize_stages(stages, config.steps * len(stages), objective.label)
+
+
+def _judged(config: DreamConfig, network: Network, objective: Objective, pictures: Tensor) -> float:
+    """The objective of a picture as it is; a size the network cannot take is told here."""
+    try:
+        if _tiled(config, pictures.shape[-2:]):
+            return judge_by_tiles(network, objective, pictures, config.tile).item()
+        return judge(network, objective, pictures).item()
+    except RuntimeError as error:
+        if "size" not in str(error) and "shape" not in str(error):
+            raise
+        height, width = pictures.shape[-2:]
+        raise UserError(
+            f"{network.name} cannot take a picture of {width} x {height} px for {objective.label}: "
+            f"raise smallest=, or use a layer before its linear ones."
+        ) from None
+
+
+def _octave(config: DreamConfig, network: Network, objective: Objective, picture: Tensor, outcome: Outcome) -> dict[str, Any]:
+    """Size, and the objective of the original at that size and of what the octave made of it, both in 8 bits."""
+    height, width = outcome.pictures.shape[-2:]
+    base, made = (
+        (seen.clamp(0, 1) * 255).round() / 255 for seen in (dreaming.resampled(picture, (height, width)), outcome.pictures)
+    )
+    before, after = (_judged(config, network, objective, seen) for seen in (base, made))
+    return {"width": width, "height": height, "before": before, "after": after}
+
+
+def _zoom(config: DreamConfig, job: Job, network: Network, objective: Objective, first: Tensor) -> None:
+    """Frames of a way into the picture: enlarge a little, dream a little, again and again."""
+    frames = [first]
+    for number in range(1, config.zoom):
+        start = dreaming.zoomed(frames[-1], config.zoom_factor)
+        loop = _loop(config, network, objective, start, config.zoom_steps)
+        frames.append(job.synthesize(loop, f"frame {number + 1}/{config.zoom}").pictures)
+    images = [outputs.to_image(frame) for frame in frames]
+    if config.video == "gif" or (config.video == "auto" and not outputs.has_video()):
+        job.save_gif(images, "zoom")
+    else:
+        job.save_video(images, "zoom")
+    job.scores["frames"] = len(frames)

@@ -1,0 +1,59 @@
+"""Settings of `cnnvis dream`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+
+
+class DreamConfig(NetworkConfig):
+    """Raise what a layer, a channel, a neuron, a class or a sum of them sees in a picture, over octaves."""
+
+    image: Text = Field("sample:coffee", description="picture to dream on: a file, sample:NAME, or noise")
+    objective: Text = Field("layer:relu4_1", description="what to raise, in the language of maximize; sums with weights too")
+    layers: TextList = Field((), description="instead: these layers, one picture each on a sheet; all: every one")
+    guide: Text = Field("", description="picture whose features the objective's layers are to find (file or sample:NAME)")
+    size: int | None = Field(512, ge=16, le=16384, description="longer side in pixels; null: the picture's own")
+    octaves: int = Field(4, ge=1, le=20, description="sizes to dream at, the last being the picture's own")
+    scale: float = Field(1.4, gt=1, le=4, description="factor between two octaves")
+    smallest: int = Field(64, ge=8, description="no octave below this short side")
+    steps: int = Field(10, ge=1, description="updates per octave")
+    rate: float = Field(0.012, gt=0, description="mean change of a value in [0, 1] per update")
+    jitter: int = Field(32, ge=0, description="random shift per update in pixels")
+    smooth: float = Field(1.0, ge=0, description="finest blur of the gradient in pixels; 0: none")
+    tile: int = Field(512, ge=64, description="pictures with a longer side than twice this are evaluated in tiles of this side")
+    zoom: int = Field(0, ge=0, le=2000, description="so many frames of a way into the picture")
+    zoom_factor: float = Field(1.04, gt=1, le=2, description="enlargement per frame")
+    zoom_steps: int = Field(4, ge=1, description="updates per frame")
+    video: Literal["auto", "gif", "mp4"] = Field("auto", description="of zoom; auto: MP4 with the video extra, else GIF")
+    columns: int | None = Field(None, ge=1, description="columns of a sheet")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return " + ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_layer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "layer" in values:
+            values = dict(values)
+            layer = values.pop("layer")
+            if "objective" in values or "layers" in values:
+                raise ValueError("layer=NAME is short for objective=layer:NAME: give one of them")
+            values["objective"] = f"layer:{layer}"
+        return values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> DreamConfig:
+        if self.zoom and self.layers:
+            raise ValueError("zoom goes into one dream; layers makes a sheet of several. Give one of them")
+        return self
+
+    def slug(self) -> str:
+        of = self.image.removeprefix("sample:").rsplit("/", 1)[-1]
+        guide = "_guide-" + self.guide.removeprefix("sample:").rsplit("/", 1)[-1] if self.guide else ""
+        return f"{self.model}_{of}_{'-'.join(self.layers) or self.objective}{guide}{'_zoom' if self.zoom else ''}"

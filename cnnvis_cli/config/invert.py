@@ -1,0 +1,69 @@
+"""Settings of `cnnvis invert`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+
+
+class InvertConfig(NetworkConfig):
+    """argmin over x of |Phi(x) - Phi0|^2 / |Phi0|^2 + priors, each in units of natural pictures (Mahendran, Vedaldi 2015)."""
+
+    image: Text = Field("sample:chelsea", description="picture whose code is inverted: a file or sample:NAME")
+    code: Text = Field("", description="instead: a .npy of one layer's output")
+    mean: Text = Field("", description="instead: the mean code of this folder of pictures")
+    layers: TextList = Field(
+        ("blocks",), description="layers to invert (also: layer=); blocks: the last at each size of maps; all: every one"
+    )
+    count: int = Field(1, ge=1, le=64, description="so many different pictures of each code, from different seeds")
+    size: int | None = Field(None, ge=8, le=2048, description="side in pixels; the network's own if empty")
+    parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
+    steps: int = Field(200, ge=1, description="updates")
+    rate: float | None = Field(None, gt=0, description="first step size; 0.3 for fourier, 0.08 for pixels")
+    noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
+    tolerance: float = Field(
+        0.15, ge=0, description="distance of codes that does not count, in units of a blur that is hardly seen; 0: all counts"
+    )
+    variation: float = Field(1.0, ge=0, description="weight of the total variation, in units of natural pictures")
+    beta: float = Field(2.0, ge=1, le=4, description="its exponent")
+    norm: float = Field(1.0, ge=0, description="weight of the alpha-norm, in units of natural pictures")
+    alpha: float = Field(6.0, ge=1, description="its exponent")
+    channels: bool = Field(False, description="rank the layer's channels by how much they matter to what follows")
+    following: Text = Field("", description="the layer where that is measured; the logits if empty")
+    reconstruct: int = Field(8, ge=0, description="of so many most and least important channels, the change of the inversion")
+    prune: float = Field(0.0, ge=0, le=1, description="share of channels to prune up to, for the curve of accuracy")
+    labelled: Text = Field("", description="folder whose subfolders are class names or numbers, for that curve")
+    draws: int = Field(5, ge=1, le=100, description="random orders that the curve is compared with")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_layer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "layer" in values:
+            values = dict(values)
+            layer = values.pop("layer")
+            if "layers" in values:
+                raise ValueError("layer and layers are the same setting: give one of them")
+            values["layers"] = layer
+        return values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> InvertConfig:
+        if self.code and self.mean:
+            raise ValueError("code and mean exclude each other")
+        one = len(self.layers) == 1 and self.layers[0] not in ("all", "blocks")
+        for key in ("code", "channels", "prune"):
+            if getattr(self, key) and not one:
+                raise ValueError(f"{key} needs the layer: layer=NAME")
+        if self.channels and (self.code or self.mean):
+            raise ValueError("channels are ranked on a picture (image=), not on a code")
+        if self.prune and not self.labelled:
+            raise ValueError("prune needs labelled=FOLDER, with a subfolder for each class")
+        return self
+
+    def slug(self) -> str:
+        of = self.code or self.mean or self.image
+        extra = "".join([f"_x{self.count}" if self.count > 1 else "", "_channels" if self.channels or self.prune else ""])
+        return f"{self.model}_{of.removeprefix('sample:').rsplit('/', 1)[-1]}_{'-'.join(self.layers)}{extra}"
