@@ -1,4 +1,4 @@
-"""What a generation of `evolve` costs beyond the bare forward passes of the same pictures; its memory; CPPNs against neat-python.
+"""What a generation of `evolve` costs beyond the bare forward passes of the same pictures; memory; CPPNs against neat-python.
 
 Random weights (speed does not depend on them). Populations have evolved for a while, so that CPPN graphs have grown.
 """
