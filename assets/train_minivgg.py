@@ -66,7 +66,7 @@ def read(paths: list[tuple[Path, int]]) -> Split:
     return Split(pictures, torch.tensor([label for _, label in paths]))
 
 
-def load(root: Path) -> tuple[list[str], Split, dict[str, Split]]:
+def load(root: Path, repeat: int) -> tuple[list[str], Split, dict[str, Split]]:
     """Class names, the joint training split, and the two held-out splits."""
     caltech, nette = root / "caltech101", root / "imagenette"
     folders = sorted(p.name for p in caltech.iterdir() if p.is_dir())
@@ -84,7 +84,7 @@ def load(root: Path) -> tuple[list[str], Split, dict[str, Split]]:
         offset = len(folders)
         return [(p, offset + i) for i, wnid in enumerate(IMAGENETTE) for p in sorted((nette / name / wnid).iterdir())]
 
-    train = read(listed("train.txt") + foldered("train"))
+    train = read(listed("train.txt") + repeat * foldered("train"))
     return names, train, {"caltech101": read(listed("test.txt")), "imagenette": read(foldered("val"))}
 
 
@@ -178,7 +178,7 @@ def start(args: argparse.Namespace, classes: int) -> nn.Module:
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
-    names, data, held_out = load(args.data)
+    names, data, held_out = load(args.data, args.repeat)
     pixels = torch.from_numpy(np.stack([p[:SIZE, :SIZE] for p in data.pictures[::5]])).float().div_(255).view(-1, 3)
     mean, std = pixels.mean(0), pixels.std(0)
     normalize = Normalize(mean, std)
@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--adversarial-epochs", type=int, default=6)
     parser.add_argument("--epsilon", type=float, default=0.5, help="L2 length of the adversarial step, pixels in [0, 1]")
+    parser.add_argument("--repeat", type=int, default=1, help="how often an epoch shows Imagenette, the harder pictures")
     parser.add_argument("--mixup", type=float, default=0.5, help="share of the batches that are mixed")
     parser.add_argument("--min-area", type=float, default=0.35, help="of a random crop, as a share of the picture")
     parser.add_argument("--batch", type=int, default=128)
