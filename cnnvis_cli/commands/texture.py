@@ -16,7 +16,7 @@ from cnnvis_cli.engine.colors import recolored
 from cnnvis_cli.engine.cost import measure
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.patches import grow, quilt
-from cnnvis_cli.engine.style import Region, StyleLoss, other_layers, stride, summarize
+from cnnvis_cli.engine.style import Region, StyleLoss, other_layers, stride, summarize, wraps
 from cnnvis_cli.engine.synthesize import Loop, Outcome
 from cnnvis_cli.engine.tiling import Tiled
 from cnnvis_cli.engine.transforms import jitter
@@ -113,6 +113,7 @@ class Synthesis:
         self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= GREY)
         self.step = max(stride(network, layer) for layer in layers)
         self.update: Literal["adam", "lbfgs"] = "adam"
+        self.rolled = False
         self.plan = scales.UNPLANNED
         self.outcomes: list[Outcome] = []
         self._check_sizes()
@@ -155,15 +156,17 @@ class Synthesis:
         """(1, 3, H, W): plan, say what it costs, and go through the scales."""
         config, size = self.config, max(self.config.size)
         with self._variant(wrapped=config.tileable):
+            # Where the network sees a border all the same, the picture is rolled at every step.
+            self.rolled = config.tileable and not wraps(self.network, list(self.layers), self.step)
             if f"plan {key}" not in self.job.memory:
-                self.update = scales.update_of(config, changing=config.tileable, tiled=False)
+                self.update = scales.update_of(config, changing=self.rolled, tiled=False)
                 first = self._loop(scales.ladder(size, config.smallest)[0], 0, None)
                 cost = measure(first.evaluate, first.image())
                 additive = config.statistic != "sliced" and not self.smooth
                 plan = scales.make_plan(config, size, size, min(config.size) / size, cost, additive)
                 self.job.memory[f"plan {key}"] = plan.as_dict()
             self.plan = scales.Plan(**self.job.memory[f"plan {key}"])
-            self.update = scales.update_of(config, changing=config.tileable, tiled=self.plan.tile > 0)
+            self.update = scales.update_of(config, changing=self.rolled, tiled=self.plan.tile > 0)
             scales.announce(self.job, self.plan, key)
             self.outcomes = scales.run_scales(self.job, self.plan, self._loop, key)
         result = self._cropped(self.outcomes[-1].pictures, size)
@@ -189,7 +192,9 @@ class Synthesis:
             start = start.mean(1, keepdim=True).expand_as(start) if self.grey else start
         else:
             inner = self._cropped(before, self.plan.sizes[number - 1])
-            start = _resized_around(inner, height, width) if config.tileable else resize(inner, height, width)
+            # Rolled between scales, so that no place stays on the same side of the pools' grid.
+            around = inner.roll(tuple(torch.randint(0, self.step, (2,), generator=generator).tolist()), (2, 3))
+            start = _resized_around(around, height, width) if config.tileable else resize(inner, height, width)
             start = F.pad(start, [bleed] * 4, mode="reflect") if bleed else start
         tile = self.plan.tile_at(size)
         statistic = scales.statistic_of(config, generator, self.update == "adam")
@@ -207,7 +212,7 @@ class Synthesis:
             generator=generator,
             update=self.update,
             tiled=Tiled(network, layers, tile, circular=config.tileable) if tile else None,
-            transform=jitter(max(height, width)) if config.tileable else None,
+            transform=jitter(max(height, width)) if self.rolled else None,
             gradient=_grey if self.grey else None,
         )
 

@@ -44,7 +44,7 @@ class StatisticsConfig(NetworkConfig):
     bleed: int = Field(16, ge=0, le=256, description="pixels that are made around the picture and cut off at the end")
     tv: float = Field(0.5, ge=0, description="weight of the total variation")
     update: Literal["auto", "lbfgs", "adam"] = Field(
-        "auto", description="auto: lbfgs, but adam where every step sees something else (tileable, sliced) or in tiles"
+        "auto", description="auto: lbfgs, but adam where every step sees something else (sliced) or in tiles"
     )
     rate: float | None = Field(None, gt=0, description="step size; 1 for lbfgs, 0.03 for adam")
     average: float = Field(

@@ -166,6 +166,21 @@ def stride(network: Network, layer: str) -> int:
 
 
 @torch.no_grad()
+def wraps(network: Network, layers: Sequence[str], step: int) -> bool:
+    """Whether a picture rolled by `step` pixels gives the same maps, rolled: with circular padding it is so for VGGs, but not
+    where a convolution has a stride and no padding. Then the network still sees a border."""
+    size = 4 * step
+    picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(network.device)
+    here = activations(network, picture, layers)
+    there = activations(network, picture.roll((step, step), (2, 3)), layers)
+    shifts = {layer: step * here[layer].shape[2] / size for layer in layers}
+    return all(
+        shift == int(shift) and torch.allclose(there[layer], here[layer].roll((int(shift),) * 2, (2, 3)), rtol=1e-3, atol=1e-4)
+        for layer, shift in shifts.items()
+    )
+
+
+@torch.no_grad()
 def summarize(
     network: Network,
     picture: Tensor,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.statistics import Wasserstein
-from cnnvis_cli.engine.style import Region, StyleLoss, codes, shares, summarize
+from cnnvis_cli.engine.style import Region, StyleLoss, codes, other_layers, shares, style_layers, summarize, wraps
+from cnnvis_cli.engine.variants import padded
 from cnnvis_cli.networks.bundled import minivgg
 
 STYLE = ("relu1_1", "relu2_1")
@@ -84,3 +85,18 @@ def test_a_batch_of_pictures_has_a_value_each(network: Network) -> None:
 def test_weights_that_sum_to_nothing_are_refused(weights: dict[str, float]) -> None:
     with pytest.raises(UserError, match="sum to 0"):
         shares(weights)
+
+
+def test_vggs_wrap_with_circular_padding_and_strides_without_padding_do_not(network: Network) -> None:
+    with padded(network, "circular"):
+        assert wraps(network, ["relu1_1", "relu4_1"], 8)
+    assert not wraps(network, ["relu1_1", "relu4_1"], 8)
+    torch.manual_seed(0)
+    strided = Network.frozen("strided", nn.Sequential(nn.Conv2d(3, 4, 7, stride=2), nn.ReLU()))
+    with padded(strided, "circular"):
+        assert not wraps(strided, ["1"], 2)
+
+
+def test_default_layers_and_the_others(network: Network) -> None:
+    assert style_layers(network) == [f"relu{block}_1" for block in range(1, 6)]
+    assert other_layers(network, ["relu1_1", "relu2_1", "relu3_1"]) == ["relu1_2", "relu2_2"]
