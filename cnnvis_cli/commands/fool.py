@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -61,11 +62,15 @@ def run(config: FoolConfig, job: Job) -> None:
     else:
         job.scores["pictures"], job.scores["fooled"] = len(rows), sum(row["fooled"] for row in rows)
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
-        job.save_csv(columns, [[row[column] for column in columns] for row in rows], "table")
+        job.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
     if config.budgets:
         _curve(config, job, network, pictures, goal)
     if config.also:
         _transfer(config, job, {config.model: network, **others}, cases, rows)
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 # What is attacked, and what is wanted of it
@@ -111,7 +116,8 @@ def _goal(config: FoolConfig, network: Network, cases: list[Case], pictures: Ten
     logits = torch.cat([network(part) for part in pictures.split(config.batch)])
     labels = logits.argmax(1)
     if config.label:
-        wanted = [case.folder if config.label == "folder" else config.label for case in cases]
+        named = {"folder": lambda case: case.folder, "file": lambda case: re.sub(r"^n\d{8}_|-\d+$", "", case.name)}
+        wanted = [named.get(config.label, lambda case: config.label)(case) for case in cases]
         labels = torch.tensor([network.class_index(name) for name in wanted], device=logits.device)
     return Goal(labels, _targets(config, network, logits, labels, cases))
 

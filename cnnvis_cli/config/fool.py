@@ -45,12 +45,15 @@ class FoolConfig(NetworkConfig):
     """
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders, sample:NAME, or noise")
-    label: Text = Field("", description="the true class; 'folder': the folder's name; empty: what the network says")
+    label: Text = Field(
+        "",
+        description="the true class; folder or file: what the picture's folder or file is called; empty: what the network says",
+    )
     target: Text = Field("", description="a class, least-likely, random, or empty: anything else")
     attack: Attack = Field("pgd", description="how: see README")
     norm: Literal["linf", "l2"] = Field("linf", description="linf: largest change of a value; l2: length of the change")
     epsilon: Fraction | None = Field(
-        None, gt=0, description="budget, for values from 0 to 1, e.g. 4/255; default 4/255 (linf), 2 (l2), none for ascent, "
+        None, gt=0, description="budget, for values from 0 to 1, e.g. 4/255; default 8/255 (linf), 2 (l2), none for ascent, "
         "lbfgs, deepfool, carlini-wagner",
     )  # fmt: skip
     steps: int | None = Field(None, ge=1, description="gradient steps at most; the attack's own default if empty")
@@ -106,7 +109,7 @@ class FoolConfig(NetworkConfig):
         """Epsilon, or its default; None for no bound."""
         if self.epsilon is not None or self.attack in UNBOUNDED:
             return self.epsilon
-        return 4 / 255 if self.norm == "linf" else 2.0
+        return fraction("8/255") if self.norm == "linf" else 2.0
 
     def slug(self) -> str:
         what = self.image[0].removeprefix("sample:") if len(self.image) == 1 else f"{len(self.image)}-pictures"
