@@ -45,6 +45,20 @@ Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Keys that change together, each with its values. A range stays a range: a billion points take no memory."""
+
+    values: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return min(len(values) for values in self.values.values())
+
+    def __iter__(self) -> Iterator[Point]:
+        for row in zip(*self.values.values(), strict=True):
+            yield dict(zip(self.values, row, strict=True))
+
+
+@dataclass(frozen=True)
 class Entry:
     """One item of a jobs file: the settings that all its points share, and the axes along which they differ."""
 
@@ -52,7 +66,7 @@ class Entry:
     command: str
     defaults: Mapping[str, Any]
     settings: Mapping[str, Any]
-    axes: tuple[tuple[Point, ...], ...]
+    axes: tuple[Axis, ...]
     out: str
 
     @property
@@ -163,17 +177,15 @@ def read_jobs(path: Path) -> JobsFile:
     return found
 
 
-def _axes(place: str, job: Mapping[str, Any], base: Path) -> tuple[tuple[Point, ...], ...]:
+def _axes(place: str, job: Mapping[str, Any], base: Path) -> tuple[Axis, ...]:
     """Of `matrix` one axis per key, of `zip` a single one."""
-    axes = [
-        tuple({key: value} for value in values) for key, values in _ranges(f"{place}.matrix", job.get("matrix"), base).items()
-    ]
+    axes = [Axis({key: values}) for key, values in _ranges(f"{place}.matrix", job.get("matrix"), base).items()]
     side_by_side = _ranges(f"{place}.zip", job.get("zip"), base)
     if len({len(values) for values in side_by_side.values()}) > 1:
         lengths = ", ".join(f"{key}: {len(values)}" for key, values in side_by_side.items())
         raise ConfigError([f"{place}.zip: lists of different lengths ({lengths})."])
     if side_by_side:
-        axes.append(tuple(dict(zip(side_by_side, row, strict=True)) for row in zip(*side_by_side.values(), strict=True)))
+        axes.append(Axis(side_by_side))
     return tuple(axes)
 
 

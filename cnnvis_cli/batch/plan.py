@@ -113,7 +113,7 @@ def _marked(point: Point, error: ConfigError | None = None) -> str:
 
 def _untold(entry: Entry, build: Any) -> list[str]:
     """The keys of the axes along which the file name would stay the same; they are added to it."""
-    first = [axis[0] for axis in entry.axes]
+    first = [next(iter(axis)) for axis in entry.axes]
     untold = []
     for number, axis in enumerate(entry.axes):
         names = set()
@@ -122,7 +122,7 @@ def _untold(entry: Entry, build: Any) -> list[str]:
             config = build(point)
             names.add(None if config is None else config.name or config.slug())
         if len(names) < len(axis):
-            untold += list(axis[0])
+            untold += list(axis.values)
     return untold
 
 
