@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,12 @@ class Index:
     pixels: Tensor
     reused: int
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """The folder of each picture."""
         return [source.label for source in self.sources]
 
-    @property
+    @cached_property
     def labelled(self) -> bool:
         """Whether folders can be classes: at least two, and some with more than one picture."""
         return all(self.labels) and 1 < len(set(self.labels)) < len(self.labels)
