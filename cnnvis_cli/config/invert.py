@@ -21,7 +21,7 @@ class InvertConfig(NetworkConfig):
     count: int = Field(1, ge=1, le=64, description="so many different pictures of each code, from different seeds")
     size: int | None = Field(None, ge=8, le=2048, description="side in pixels; the network's own if empty")
     parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
-    steps: int = Field(200, ge=1, description="updates")
+    steps: int = Field(200, ge=1, description="updates at most")
     rate: float | None = Field(None, gt=0, description="first step size; 0.3 for fourier, 0.08 for pixels")
     noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
     tolerance: float = Field(

@@ -85,8 +85,9 @@ class _Guided(TorchFunctionMode):
     At this level every way of calling one arrives: modules, functionals, tensor methods, in place or not.
     """
 
-    RECTIFIERS = frozenset({"relu", "relu_", "relu6", "clamp_min", "clamp_min_"})
-    BOUNDED = frozenset({"hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_", "threshold", "threshold_"})
+    # Names without the underscores of in-place (`relu_`) and private (`_threshold`) variants.
+    RECTIFIERS = frozenset({"relu", "relu6", "clamp_min"})
+    BOUNDED = frozenset({"hardtanh", "clamp", "clip", "threshold"})
     OTHERS = frozenset({"silu", "gelu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "softplus", "hardswish", "tanh"})
 
     def __init__(self) -> None:
@@ -97,13 +98,13 @@ class _Guided(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").strip("_")
         if self._rectifies(name, args, kwargs):
             self.rectified += 1
             if result.requires_grad:
                 result.register_hook(lambda grad: grad.clamp(min=0))
-        elif name.rstrip("_") in self.OTHERS:
-            self.others.add(name.rstrip("_"))
+        elif name in self.OTHERS:
+            self.others.add(name)
         return result
 
     def _rectifies(self, name: str, args: tuple, kwargs: dict) -> bool:
