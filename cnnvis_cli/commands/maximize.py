@@ -21,6 +21,7 @@ from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
 from cnnvis_cli.engine.synthesize import Loop, Outcome, evaluator, judge
 from cnnvis_cli.engine.transforms import affine
+from cnnvis_cli.engine.variants import padded
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.job import Job
 from cnnvis_cli.pictures import SAMPLES, find_pictures, sample, to_square
@@ -50,7 +51,8 @@ def run(config: MaximizeConfig, job: Job) -> None:
         batch = units[first : first + per_batch]
         loop = _loop(config, network, batch, size)
         starts.append(_judged(network, batch, loop.image().detach(), size))
-        outcomes.append(job.synthesize(loop, f"{first + len(batch)}/{len(units)}", on_step=_frame_taker(config, job)))
+        with padded(network, config.padding):
+            outcomes.append(job.synthesize(loop, f"{first + len(batch)}/{len(units)}", on_step=_frame_taker(config, job)))
     _save(config, job, network, units, outcomes, torch.cat(starts))
     if config.frames:
         job.save_gif([outputs.to_image(frame / 255) for frame in job.memory.get("frames", [])])
@@ -139,7 +141,8 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size:
         objective = objective + config.diversity_weight * objectives.diversity(layer)
     generator = torch.Generator().manual_seed(config.seed)
     moves = config.jitter or config.rotate or config.zoom
-    transform = affine(shift=config.jitter, degrees=config.rotate, zoom=config.zoom) if moves else None
+    wrap = config.padding == "circular"
+    transform = affine(shift=config.jitter, degrees=config.rotate, zoom=config.zoom, wrap=wrap) if moves else None
     after = []
     if config.blur_every:
         after.append(regularizers.blur_every(config.blur_every, config.blur_sigma))

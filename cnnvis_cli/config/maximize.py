@@ -70,6 +70,9 @@ class MaximizeConfig(NetworkConfig):
     jitter: float = Field(6.0, ge=0, description="random shift in pixels")
     rotate: float = Field(8.0, ge=0, le=180, description="random rotation in degrees")
     zoom: float = Field(0.12, ge=0, le=2, description="random scale, 0.1: a tenth up and down")
+    padding: Literal["zeros", "reflect", "replicate", "circular"] = Field(
+        "zeros", description="what convolutions see beyond the border; circular where zeros, as trained, draw a frame"
+    )
     diversity: int = Field(1, ge=1, le=64, description="so many different pictures of each objective")
     diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
     diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")

@@ -30,9 +30,11 @@ def jitter(pixels: int) -> Transform:
     return apply
 
 
-def affine(*, shift: float = 0.0, degrees: float = 0.0, zoom: float = 0.0) -> Transform:
+def affine(*, shift: float = 0.0, degrees: float = 0.0, zoom: float = 0.0, wrap: bool = False) -> Transform:
     """One resampling that shifts by up to `shift` pixels, rotates by up to `degrees` and scales by a factor within
-    1 / (1 + zoom) to 1 + zoom. Outside the picture its mirror image is seen, so no frame is drawn."""
+    1 / (1 + zoom) to 1 + zoom. Outside the picture its mirror image is seen, so no frame is drawn, or its opposite side
+    (`wrap`), so that all of its pixels are seen equally often."""
+    reach = math.sin(math.radians(min(degrees, 90))) + zoom  # how far a corner moves, in half sides
 
     def apply(pictures: Tensor, generator: torch.Generator) -> Tensor:
         height, width = pictures.shape[-2:]
@@ -46,6 +48,10 @@ def affine(*, shift: float = 0.0, degrees: float = 0.0, zoom: float = 0.0) -> Tr
             device=pictures.device,
         )
         grid = F.affine_grid(matrix.expand(len(pictures), 2, 3), list(pictures.shape), align_corners=False)
+        if wrap:
+            down, across = (min(side, math.ceil(shift + reach * side / 2) + 1) for side in (height, width))
+            pictures = F.pad(pictures, (across, across, down, down), mode="circular")
+            grid = grid * grid.new_tensor([width / (width + 2 * across), height / (height + 2 * down)])
         return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     return apply
