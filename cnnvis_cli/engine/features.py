@@ -38,12 +38,14 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
     children = dict(network.module.named_modules())
     names = {children[name]: name for name in missing}
 
-    def hook(child: nn.Module, inputs: Any, output: Any) -> None:
+    def hook(child: nn.Module, inputs: Any, output: Any) -> Any:
         name = names[child]
         missing[name] -= 1
         found[name] = tensor_of(output)  # type: ignore[assignment]
         if not any(count > 0 for count in missing.values()):
             raise _Reached
+        # What follows may change it in place, as in ResNets (`out += identity`): it gets a copy.
+        return output.clone() if isinstance(output, Tensor) else None
 
     with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.precision(), suppress(_Reached):
         network.module(network.normalize(images))

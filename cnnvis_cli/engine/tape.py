@@ -38,13 +38,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The function's name without the underscore of its in-place form."""
+        """The function's name without the underscores of in-place (`relu_`) and private (`_threshold`) forms."""
         name = self.func.__name__
-        return name if name.startswith("__") else name.rstrip("_")
+        return name if name.startswith("__") else name.strip("_")
 
     @property
     def inplace(self) -> bool:
-        return self.name != self.func.__name__
+        return self.func.__name__.endswith("_") and not self.func.__name__.startswith("__")
 
     @property
     def inputs(self) -> list[int]:

@@ -9,7 +9,7 @@ from torchvision import models
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network import Network, Preprocessing
 
 # One network of every family, with a layer in its middle.
 FAMILIES = {
@@ -142,3 +142,21 @@ def test_grayscale_networks_see_the_luma(lenet: Network) -> None:
     grey = (color * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True).expand(1, 3, 28, 28)
     assert torch.allclose(lenet(color), lenet(grey), atol=1e-4)
     assert lenet.fixed_size
+
+
+class AddsInPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.first(x)
+        out = self.second(shortcut)
+        out += shortcut
+        return self.third(out)
+
+
+def test_what_is_changed_in_place_later_is_given_as_the_layer_made_it(images: Tensor) -> None:
+    network = Network.frozen("residual", AddsInPlace(), Preprocessing(size=64))
+    alone = activations(network, images, ["second"])["second"]
+    assert torch.equal(activations(network, images, ["second", "third"])["second"], alone)

@@ -57,6 +57,7 @@ BODIES: dict[str, tuple[Body, dict]] = {
     "inception": (lambda c, x: torch.cat([c[0](c[1](x)).chunk(2, 1)[0], F.max_pool2d(x, 5, 1, 2).split(4, 1)[1]], dim=1), {}),
     "gate": (lambda c, x: c[0](x) * x.mean((2, 3), keepdim=True).sigmoid(), {}),
     "shuffle": (lambda c, x: c[0](x.view(x.size(0), 2, 4, *x.shape[2:]).transpose(1, 2).reshape(x.shape)), {}),
+    "threshold": (lambda c, x: c[1](F.threshold(c[0](x), 0, 0)), {}),
     "response norm": (lambda c, x: c[0](F.local_response_norm(x, 3)), {}),
     "constant map": (lambda c, x: c[0](x + torch.linspace(-1, 1, x.shape[3])), {}),
     "one row": (lambda c, x: F.conv2d(x, c[0].weight[:, :, 1:2], padding=(0, 1)), {}),
