@@ -196,4 +196,4 @@ class _Closest:
             return torch.zeros(len(index), dtype=torch.bool)
         still = -self._best[index] > -0.9999 * self._before[index]
         self._before[index] = self._best[index]
-        return still & (self._seen > self._patience)
+        return still & (self._seen > 5 * self._patience)  # Adam's first steps overshoot, and the loss rises before it falls
