@@ -89,6 +89,7 @@ function controls() {
     make("button", { "aria-pressed": String(state.command === command), onclick: () => set({ command }) }, label, make("small", {}, String(count)));
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   $("commands").replaceChildren(chip("", "All", total), ...Object.keys(defaults).filter((c) => counts[c] || c === state.command).map((c) => chip(c, c, counts[c] || 0)));
+  $("commands").querySelector("[aria-pressed=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   $("search").value = state.search;
   $("zoom").value = state.zoom;
   document.documentElement.style.setProperty("--tile", state.zoom + "px");

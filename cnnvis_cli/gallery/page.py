@@ -6,6 +6,7 @@ import hashlib
 import html
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -78,11 +79,10 @@ def render(data: Mapping[str, Any], title: str) -> str:
     parts = files("cnnvis_cli.gallery")
     text = (parts / "page.html").read_text(encoding="utf-8")
     inside = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    for mark, value in (
-        ("{{title}}", html.escape(title)),
-        ("{{style}}", (parts / "page.css").read_text(encoding="utf-8")),
-        ("{{script}}", (parts / "page.js").read_text(encoding="utf-8")),
-        ("{{data}}", inside),  # last: what it says is not looked through for marks
-    ):
-        text = text.replace(mark, value, 1)
-    return text
+    values = {
+        "title": html.escape(title),
+        "style": (parts / "page.css").read_text(encoding="utf-8"),
+        "script": (parts / "page.js").read_text(encoding="utf-8"),
+        "data": inside,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], text)

@@ -1,0 +1,81 @@
+"""What the page is told of results: the command line that repeats them, layers, classes, tiles, traces."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cnnvis_cli.config.load import build_config, load_config
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.gallery.collect import collect, command_line
+from cnnvis_cli.registry import COMMANDS, config_class
+from cnnvis_cli.sidecar import config_hash
+
+
+def put(folder: Path, name: str, command: str = "maximize", size: tuple[int, int] = (32, 32), **more: Any) -> None:
+    """A result as a command leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = build_config(config_class(command), {"name": name, **more.pop("config", {})})
+    Image.new("RGB", size, (200, 90, 30)).save(folder / f"{name}.png")
+    values = {"command": command, "name": name, "config": config.model_dump(mode="json"), "files": [f"{name}.png"]}
+    values |= {"config_hash": config_hash(command, config), "scores": {}, "seconds": 1.5, "device": "cpu", **more}
+    (folder / f"{name}.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_command_line_leads_back_to_the_very_config(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = config_class(command)
+    awkward = {"name": "a: b # 'c' \"d\" [e", "seed": 7}
+    config = build_config(schema, awkward)
+    line = command_line(command, config.model_dump(mode="json"), config_hash(command, config), Path("x.json"))
+    words = shlex.split(line)
+    assert words[:2] == ["cnnvis", command]
+    assert "-c" not in words
+    assert load_config(schema, command, settings=words[2:], environment={}) == config
+
+
+def test_the_command_line_keeps_a_preset_short() -> None:
+    config = build_config(config_class("maximize"), {"preset": "simonyan2014", "steps": 5, "objective": "class:a; class:b"})
+    line = command_line("maximize", config.model_dump(mode="json"), config_hash("maximize", config), Path("x.json"))
+    assert shlex.split(line)[2:] == ["objective=class:a; class:b", "preset=simonyan2014", "steps=5"]
+
+
+def test_what_settings_cannot_repeat_is_repeated_from_its_json() -> None:
+    assert command_line("maximize", {"steps": 1}, "another", Path("a b.json")) == "cnnvis maximize -c 'a b.json'"
+    assert command_line("gone", {}, "", Path("x.json")) == "cnnvis gone -c x.json"
+
+
+def test_layers_classes_tiles_and_traces(tmp_path: Path) -> None:
+    rows = [{"objective": f"channel:conv3_1:{n}", "value": n / 2} for n in (4, 5)]
+    put(
+        tmp_path / "a b",
+        "sheet",
+        config={"objective": "channel:conv3_1:4-5"},
+        scores={"mean_value": 2.0, "pictures": rows, "best": {"value": 1.0}},
+        tiles=[[0, 0, 8, 8], [8, 0, 16, 8]],
+        trace=[[float(n) for n in range(1000)], [1.0, None, 2.0]],
+    )
+    put(tmp_path, "single", config={"objective": "class:wild cat - 0.5*class:ant"}, scores={"objective": "class:wild cat"})
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("{")
+    one, sheet = sorted(collect(tmp_path, tmp_path / "index.html")["items"], key=lambda item: -len(item["name"]))
+    assert one["classes"][:2] == ["wild cat", "ant"]
+    assert sheet["layers"] == ["conv3_1"]
+    assert [(tile["channel"], tile["box"]) for tile in sheet["tiles"]] == [(4, [0, 0, 8, 8]), (5, [8, 0, 16, 8])]
+    assert sheet["scores"] == {"mean value": 2.0, "best.value": 1.0}
+    assert sheet["files"] == ["a%20b/sheet.png"]
+    assert [(line[0], line[-1]) for line in sheet["traces"]] == [(0.0, 999.0), (1.0, 2.0)]
+    assert len(sheet["traces"][0]) == 120
+    assert sheet["config"].keys() == {"name", "objective"}
+
+
+def test_nothing_to_show_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no results"):
+        collect(tmp_path, tmp_path / "index.html")
+    with pytest.raises(UserError, match="no folder"):
+        collect(tmp_path / "none", tmp_path / "index.html")

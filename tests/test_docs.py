@@ -1,0 +1,61 @@
+"""The README says what is true: its commands, options and keys exist, and its tables leave no command out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cnnvis_cli.app import app
+from cnnvis_cli.config.load import find_config, load_config
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.registry import COMMANDS, config_class
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+ROOT = typer.main.get_command(app)
+KNOWN = ROOT.commands  # type: ignore[attr-defined]
+
+
+def command_lines() -> list[str]:
+    """Every `cnnvis ...` of the code blocks, with continued lines put together."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", " ", block).splitlines()]
+    return [found[1] for line in lines if (found := re.match(r"\s*(?:[$@]\s*)?(cnnvis(?: .*)?)$", line))]
+
+
+def test_there_are_examples() -> None:
+    assert len(command_lines()) > 10
+
+
+@pytest.mark.parametrize("command", sorted(KNOWN))
+def test_every_command_stands_in_a_table(command: str) -> None:
+    assert re.search(rf"^\|.*`(?:cnnvis )?{command}\b.*\|", TEXT, re.MULTILINE), f"README has no row for `{command}`"
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_example_can_be_typed(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    if not words or words[0].startswith("-") or words[0] not in COMMANDS:
+        assert not words or words[0].startswith("-") or words[0] in KNOWN, line
+        return
+    command = words[0]
+    options = {option for parameter in KNOWN[command].params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, line
+    settings = [word for word in words[1:] if "=" in word and not word.startswith("-")]
+    named = next((words[at + 1] for at, word in enumerate(words) if word in ("-c", "--config")), None)
+    bundled = None
+    if named is not None:
+        try:
+            bundled = str(find_config(named, command))
+        except UserError:
+            assert Path(named).suffix in (".yaml", ".json"), line  # a file of the reader's own
+    load_config(config_class(command), command, config=bundled, settings=settings, environment={})
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bjobs/(\w+)\b", TEXT))))
+def test_job_files_that_are_named_exist(name: str) -> None:
+    assert find_config(f"jobs/{name}", "run")
