@@ -87,7 +87,7 @@ def _picture(config: DreamConfig, job: Job, network: Network) -> Tensor:
 
 def _fitted(config: DreamConfig, picture: Tensor) -> Tensor:
     """The longer side brought to `size`."""
-    if config.size is None:
+    if not config.size:
         return picture
     height, width = picture.shape[-2:]
     factor = config.size / max(height, width)

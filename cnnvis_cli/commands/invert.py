@@ -172,6 +172,8 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         job.save_image(plots.depths([one.layer for one in found], means, alike), "depths")
         job.scores["rank_correlation_of_code_distance_with_depth"] = rank_correlation(means)
         if alike:
+            apart = [_mean_by_layer(table, one.layer, "pixel_rms") for one in found]
+            job.scores["rank_correlation_of_pixel_distance_with_depth"] = rank_correlation(apart)
             job.scores["rank_correlation_of_ssim_with_depth"] = rank_correlation(alike)
     else:
         for key in ("code_distance", "ssim"):

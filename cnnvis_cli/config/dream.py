@@ -13,10 +13,12 @@ class DreamConfig(NetworkConfig):
     """Raise what a layer, a channel, a neuron, a class or a sum of them sees in a picture, over octaves."""
 
     image: Text = Field("sample:coffee", description="picture to dream on: a file, sample:NAME, or noise")
-    objective: Text = Field("layer:relu4_1", description="what to raise, in the language of maximize; sums with weights too")
+    objective: Text = Field(
+        "layer:relu4_1", description="what to raise, as in maximize, sums too; layer=NAME is short for layer:NAME"
+    )
     layers: TextList = Field((), description="instead: these layers, one picture each on a sheet; all: every one")
     guide: Text = Field("", description="picture whose features the objective's layers are to find (file or sample:NAME)")
-    size: int | None = Field(512, ge=16, le=16384, description="longer side in pixels; null: the picture's own")
+    size: int = Field(512, ge=0, le=16384, description="longer side in pixels; 0: the picture's own")
     octaves: int = Field(4, ge=1, le=20, description="sizes to dream at, the last being the picture's own")
     scale: float = Field(1.4, gt=1, le=4, description="factor between two octaves")
     smallest: int = Field(64, ge=8, description="no octave below this short side")

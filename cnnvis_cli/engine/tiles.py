@@ -21,9 +21,9 @@ def evaluate_by_tiles(tiled: Tiled, objective: Objective, pictures: Tensor, inde
     maps = {layer: tiled.maps(pictures, layer).requires_grad_() for layer in sorted(objective.layers)}
     leaf = pictures.detach().requires_grad_()
     values = objective({**maps, IMAGES: leaf, INDEX: index})
-    slopes = torch.autograd.grad(values.sum(), [*maps.values(), leaf], allow_unused=True)
-    gradient = tiled.pull(pictures, {k: s for k, s in zip(maps, slopes, strict=False) if s is not None})
-    return values.detach(), gradient if slopes[-1] is None else gradient + slopes[-1]
+    *slopes, direct = torch.autograd.grad(values.sum(), [*maps.values(), leaf], allow_unused=True)
+    gradient = tiled.pull(pictures, dict(zip(maps, slopes, strict=True)))
+    return values.detach(), gradient if direct is None else gradient + direct
 
 
 def tile_evaluator(

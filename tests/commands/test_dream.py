@@ -62,6 +62,14 @@ def test_tiles_give_the_same_dream(cnnvis: Callable[..., Any]) -> None:
     assert (one - other).abs().max() <= 1.01 / 255
 
 
+def test_size_zero_is_the_pictures_own(cnnvis: Callable[..., Any]) -> None:
+    Image.new("RGB", (70, 50), (90, 140, 60)).save("own.png")
+    ran = cnnvis("dream", "-q", "image=own.png", "size=0", "octaves=1", "steps=1", "objective=layer:relu1_1")
+    assert ran.code == 0, ran.err
+    with Image.open(ran.files[0]) as picture:
+        assert picture.size == (70, 50)
+
+
 def test_zoom_makes_a_video(cnnvis: Callable[..., Any]) -> None:
     ran = cnnvis(*FAST, "zoom=3", "zoom_steps=1", "video=gif")
     assert ran.code == 0, ran.err
