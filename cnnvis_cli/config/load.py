@@ -121,7 +121,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise UserError(f"'{word}': '{parent}' already has a value.")
-        target[last] = "" if value is None else value
+        target[last] = value if text else ""
     return values
 
 

@@ -17,7 +17,7 @@ class StyleConfig(StatisticsConfig):
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
     style: TextList = Field(
-        ("sample:hubble",), min_length=1, description="the picture(s) whose style is taken, separated by commas"
+        ("sample:flower",), min_length=1, description="the picture(s) whose style is taken, separated by commas"
     )
     style_shares: NumberList = Field((), description="weight of each style in the mean of their statistics; equal if empty")
     masks: TextList = Field((), description="a grey picture per style, as large as the content: white where that style goes")
