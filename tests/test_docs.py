@@ -31,14 +31,26 @@ def test_there_are_examples() -> None:
     assert len(command_lines()) > 10
 
 
-@pytest.mark.parametrize("command", sorted(KNOWN))
-def test_every_command_stands_in_a_table(command: str) -> None:
+@pytest.mark.parametrize("command", [*COMMANDS, "run", "gallery"])
+def test_every_command_stands_in_the_table(command: str) -> None:
     assert re.search(rf"^\|.*`(?:cnnvis )?{command}\b.*\|", TEXT, re.MULTILINE), f"README has no row for `{command}`"
+
+
+@pytest.mark.parametrize("command", sorted(KNOWN))
+def test_every_command_is_named(command: str) -> None:
+    assert f"cnnvis {command}" in TEXT
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^\| `cnnvis (\w+)", TEXT, re.MULTILINE))))
+def test_the_table_names_nothing_that_is_not_there(command: str) -> None:
+    assert command in KNOWN
 
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_example_can_be_typed(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
+    if words[:1] == ["COMMAND"]:  # the grammar itself
+        return
     if not words or words[0].startswith("-") or words[0] not in COMMANDS:
         assert not words or words[0].startswith("-") or words[0] in KNOWN, line
         return
