@@ -31,7 +31,8 @@ def test_precedence(tmp_path: Path) -> None:
 
 def test_values_are_read_as_yaml_1_2() -> None:
     assert parse_settings(["a=1e-3", "b=no", "c=1:30", "d=[x, 2]", "e=true", "f=", "g.h=3", "i=2.5e-1", "j=0-63", "k=null"]) == {
-        "a": 1e-3, "b": "no", "c": "1:30", "d": ["x", 2], "e": True, "f": "", "g": {"h": 3}, "i": 0.25, "j": "0-63", "k": None,
+        "a": 1e-3, "b": "no", "c": "1:30", "d": ["x", 2], "e": True, "f": "", "g": {"h": 3}, "i": 0.25,
+        "j": "0-63", "k": None,
     }  # fmt: skip
     assert parse_yaml("rate: 1e-3", "x") == {"rate": 0.001}
     assert parse_settings(["objective=channel:conv4_1:17 - 0.5*channel:conv4_1:3"])["objective"].startswith(
