@@ -26,7 +26,7 @@ from cnnvis_cli.job import Job
 from cnnvis_cli.pictures import resize
 
 # The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
-CONTENT_SHARE = 0.1
+CONTENT_SHARE = 0.2
 PAPER_STRENGTHS = (0.1, 0.3, 0.6, 0.9)
 
 
