@@ -59,8 +59,9 @@ class RayEngine:
             job, device, actor = self._running.pop(reference)
             try:
                 finished = self._ray.get(reference)
-            except self._ray.exceptions.RayActorError:
-                finished, actor = Finished("died", "its actor died"), self._actor(device)
+            except self._ray.exceptions.RayActorError as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                finished, actor = Finished("died", f"its actor died: {reason}"), self._actor(device)
             except self._ray.exceptions.RayError as error:
                 finished = Finished("failed", str(error).strip().splitlines()[-1])
             self._free.append((device, actor))

@@ -143,8 +143,9 @@ def test_ray_without_the_extra_names_the_remedy(cnnvis: Run, jobs: Path, monkeyp
     assert "pip install 'cnnvis[ray]'" in ran.err
 
 
-def test_ray_gives_the_same_bytes(cnnvis: Run, jobs: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_bytes(cnnvis: Run, jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(runner.__file__).parent.parent))
     assert cnnvis("run", jobs, "--out", "ray", "--engine", "ray", "--workers", "2", "--threads", "1").code == 0
     assert cnnvis("run", jobs, "--out", "here", "--threads", "1").code == 0
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
