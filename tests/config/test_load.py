@@ -30,7 +30,7 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_values_are_read_as_yaml_1_2() -> None:
-    assert parse_settings(["k=null", "a=1e-3", "b=no", "c=1:30", "d=[x, 2]", "e=true", "f=", "g.h=3", "i=2.5e-1", "j=0-63"]) == {
+    assert parse_settings(["k=null", "a=1e-3", "b=no", "c=1:30", "d=[x, 2]", "e=true", "f=", "g.h=3", "i=.25", "j=0-63"]) == {
         "a": 1e-3, "b": "no", "c": "1:30", "d": ["x", 2], "e": True, "f": "", "g": {"h": 3}, "i": 0.25,
         "j": "0-63", "k": None,
     }  # fmt: skip
