@@ -16,9 +16,10 @@ from cnnvis_cli import figures, plots
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
-from cnnvis_cli.engine.attacks.eightbit import eight_bit, settle
+from cnnvis_cli.engine.attacks.budget import Budget, eight_bit
+from cnnvis_cli.engine.attacks.eightbit import settle
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.square import square
 from cnnvis_cli.engine.attacks.universal import universal

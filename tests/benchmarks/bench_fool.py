@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from cnnvis_cli.networks.load import read_weights
 from cnnvis_cli.pictures import find_pictures, read, to_square

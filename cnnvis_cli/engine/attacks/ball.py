@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.images import Perturbed
 from cnnvis_cli.engine.synthesize import Loop, Update, synthesize
 

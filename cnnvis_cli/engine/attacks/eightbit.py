@@ -16,13 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.budget import LEVELS, TOLERANCE, Budget, rounded
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 
-LEVELS = 255
 How = Literal["rounded", "outward", "lattice", "failed"]
 # Fractions of a level from which a change is rounded away from the original, tried one after the other.
 OUTWARD = (0.4, 0.3, 0.2, 0.1, 0.03)
-_TOLERANCE = 1e-3  # of a level, for float32
 
 
 @dataclass(frozen=True)
@@ -32,39 +31,6 @@ class Settled:
     pictures: Tensor
     fooled: Tensor
     how: list[How]
-
-
-def eight_bit(pictures: Tensor) -> Tensor:
-    """The nearest pictures that a file can hold."""
-    return (pictures * LEVELS).round() / LEVELS
-
-
-def rounded(base: Tensor, pictures: Tensor, budget: Budget, threshold: float = 0.5) -> Tensor:
-    """`pictures` (B, 3, H, W) as 8-bit pictures within the budget around 8-bit `base`.
-
-    Fractions of a level from `threshold` on are rounded away from the base, others towards it; further towards it where the
-    budget asks for it.
-    """
-    origin = (base * LEVELS).round()
-    change = pictures * LEVELS - origin
-
-    def moved(at: Tensor | float) -> Tensor:
-        steps = (change.abs() + (1 - at) + _TOLERANCE).floor()
-        if budget.norm == "linf":
-            steps = steps.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + _TOLERANCE))
-        return (origin + steps * change.sign()).clamp(0, LEVELS)
-
-    if budget.norm == "linf" or budget.epsilon == math.inf:
-        return moved(threshold) / LEVELS
-    low = torch.full((len(base), 1, 1, 1), threshold, device=base.device)
-    if bool((budget.size((moved(low) - origin) / LEVELS) <= budget.epsilon).all()):
-        return moved(low) / LEVELS
-    inward, outward = torch.ones_like(low), low
-    for _ in range(12):  # the least inward threshold that keeps the length
-        middle = (inward + outward) / 2
-        fits = (budget.size((moved(middle) - origin) / LEVELS) <= budget.epsilon).view(-1, 1, 1, 1)
-        inward, outward = torch.where(fits, middle, inward), torch.where(fits, outward, middle)
-    return moved(inward) / LEVELS
 
 
 def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled:
@@ -106,8 +72,8 @@ def lattice_search(problem: Problem, places: Tensor, pictures: Tensor, rounds: i
     base, budget = problem.base_at(places), problem.budget
     bounds = torch.full((len(places),), float(LEVELS), device=base.device)
     if budget.norm == "linf":
-        largest = (budget.size(pictures - base) * LEVELS - _TOLERANCE).ceil()
-        bounds = largest.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + _TOLERANCE))
+        largest = (budget.size(pictures - base) * LEVELS - TOLERANCE).ceil()
+        bounds = largest.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + TOLERANCE))
     levels = rounded(base, pictures, budget, 0.5 if budget.norm == "linf" else 0.75)  # inward in l2, to leave room for moves
     evaluate = problem.evaluator(Goal.slack, places)
     for attempt in range(rounds):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from cnnvis_cli.engine.attacks.budget import Budget, rounded
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.synthesize import Evaluate, Watch
 
-Norm = Literal["linf", "l2"]
 Model = Callable[[Tensor], Tensor]
 
 
@@ -70,25 +68,6 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
 
 def _without(logits: Tensor, index: Tensor) -> Tensor:
     return logits.scatter(1, index[:, None], -torch.inf)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The largest change: `linf` of one value, `l2` Euclidean length over the picture, for values in [0, 1]."""
-
-    norm: Norm = "linf"
-    epsilon: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise UserError(f"no norm '{self.norm}': linf and l2 are the norms there are.")
-        if not self.epsilon > 0 or (self.norm == "linf" and 1 < self.epsilon < math.inf):
-            raise UserError(f"epsilon {self.epsilon:g} is no budget: give a number above 0 (and up to 1 for linf).")
-
-    def size(self, change: Tensor) -> Tensor:
-        """(B,) length of changes (B, 3, H, W) in this norm."""
-        flat = change.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else flat.norm(dim=1)
 
 
 class Problem:
@@ -169,8 +148,6 @@ class Problem:
     def stop(self, places: Tensor | None = None, confidence: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished, with
         at least that probability of the wrong class."""
-        from cnnvis_cli.engine.attacks.eightbit import rounded  # imports Problem
-
         places = self.everything if places is None else places
 
         def done(pictures: Tensor, values: Tensor, index: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Model, Problem
+from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.problem import Goal, Model, Problem
 
 
 @dataclass(frozen=True)

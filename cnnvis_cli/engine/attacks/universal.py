@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.eightbit import rounded
+from cnnvis_cli.engine.attacks.budget import rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.images import Shared
 from cnnvis_cli.engine.synthesize import Loop, synthesize

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network import Network
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.eightbit import eight_bit, rounded, settle
+from cnnvis_cli.engine.attacks.budget import Budget, eight_bit, rounded
+from cnnvis_cli.engine.attacks.eightbit import settle
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.network import Network
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network import Network
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.problem import Budget, Goal, Problem
+from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.universal import universal
 from cnnvis_cli.engine.network import Network
