@@ -28,7 +28,7 @@ STEPS = 2
 
 def vgg19() -> nn.Module:
     torch.manual_seed(0)
-    return models.vgg19(weights=None).eval().requires_grad_(False)
+    return models.vgg19(weights=None).eval()
 
 
 def picture(size: int, seed: int) -> Tensor:
@@ -51,9 +51,9 @@ def ours(size: int, padding: str = "zeros", tile: int = 0, steps: int = STEPS) -
     return run
 
 
-def plainly(size: int) -> Callable[[], object]:
-    """As tutorials have it: the whole network, hooks, Gram matrices, Adam; weights frozen, memory format as it comes."""
-    module, preprocessing = vgg19(), Preprocessing()
+def plainly(size: int, *, frozen: bool) -> Callable[[], object]:
+    """As one writes it first: the whole network, hooks, Gram matrices, Adam, memory format as it comes."""
+    module, preprocessing = vgg19().requires_grad_(not frozen), Preprocessing()
     for child in module.modules():
         if isinstance(child, nn.ReLU):
             child.inplace = False
@@ -140,8 +140,12 @@ def main() -> None:
         ours(size, "replicate", tile, steps=1)()
         return
     print(f"{torch.get_num_threads()} threads; medians of pairwise ratios")
-    print(f"  {STEPS} steps at 256 px, as plainly:        {duel(ours(256), plainly(256), rounds=5)}")
-    print(f"  the same, borders replicated:     {duel(ours(256, 'replicate'), plainly(256), rounds=5)}")
+    for padding in ("zeros", "replicate"):
+        for frozen in (False, True):
+            result = duel(ours(256, padding), plainly(256, frozen=frozen), rounds=5)
+            print(
+                f"  {STEPS} steps at 256 px, {padding} at the border, against weights {'' if frozen else 'not '}frozen: {result}"
+            )
     for channels in (128, 256, 512):
         print(f"  W2's root, {channels} channels, against Newton-Schulz: {root_duel(channels)}")
     print(
