@@ -290,7 +290,7 @@ function compare() {
   const [a, b] = pair.map((id) => items[id]);
   const side = (item) => make("figure", {}, make("div", { class: "frame" }, item.picture ? make("img", { src: item.picture, alt: item.name, class: tiny(item) && "small" }) : "no picture"), make("figcaption", { title: item.name }, item.name));
   const rows = (left, right, all) => [...new Set([...Object.keys(left), ...Object.keys(right)])]
-    .filter((key) => all || JSON.stringify(left[key]) !== JSON.stringify(right[key]))
+    .filter((key) => all || told(left[key]) !== told(right[key]))
     .map((key) => make("tr", {}, make("th", {}, key), make("td", {}, told(left[key])), make("td", {}, told(right[key]))));
   const settings = rows({ command: a.command, ...resolved(a) }, { command: b.command, ...resolved(b) }, false);
   $("two").replaceChildren(
