@@ -143,9 +143,8 @@ def main() -> None:
     for padding in ("zeros", "replicate"):
         for frozen in (False, True):
             result = duel(ours(256, padding), plainly(256, frozen=frozen), rounds=5)
-            print(
-                f"  {STEPS} steps at 256 px, {padding} at the border, against weights {'' if frozen else 'not '}frozen: {result}"
-            )
+            against = "frozen weights" if frozen else "weights that ask for gradients"
+            print(f"  {STEPS} steps at 256 px, {padding} at the border, against {against}: {result}")
     for channels in (128, 256, 512):
         print(f"  W2's root, {channels} channels, against Newton-Schulz: {root_duel(channels)}")
     print(
