@@ -100,7 +100,7 @@ def _judge(config: EvolveConfig, job: Job) -> Judge:
     side = config.size or own
     if side is None or own not in (None, side):
         raise UserError(f"{config.evaluator} takes pictures of {own or 'any'} px; give that as size=...")
-    budget = evaluators.Budget(evaluators.Softmax(box) if config.logits else box, config.queries, config.batch)
+    budget = evaluators.Budget(evaluators.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
     asked = evaluators.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
     count = judged(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
     grey = isinstance(box, evaluators.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale

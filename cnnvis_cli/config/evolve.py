@@ -64,7 +64,7 @@ class EvolveConfig(NetworkConfig):
     shapes: int = Field(10, ge=1, le=500, description="shapes of a first image; at most five times as many later")
     size: int | None = Field(None, ge=8, le=4096, description="side in pixels; the network's own if null")
     grayscale: bool | None = Field(None, description="grey images; as the network was trained if null")
-    batch: int = Field(64, ge=1, description="images per call of the evaluator")
+    batch: int | None = Field(None, ge=1, description="images per call of the evaluator; what fits memory well if null")
     mean: NumberList = Field((0.0,), description="of the input, for a file.onnx: (pixels in [0, 1] - mean) / std")
     std: NumberList = Field((1.0,), description="its standard deviation")
     logits: bool = Field(False, description="the evaluator answers logits: apply a softmax")

@@ -60,7 +60,7 @@ def sizes_of(images: np.ndarray) -> np.ndarray:
 
 def memory() -> None:
     """A thousand classes of 224 px, directly encoded, on squeezenet1_0: three generations and a saved state."""
-    run = Evolution(Direct(224), NetworkEvaluator(build("squeezenet1_0"), BATCH), 1000, children=200)
+    run = Evolution(Direct(224), NetworkEvaluator(build("squeezenet1_0")), 1000, children=200)
     for _ in range(3):
         run.step()
     run.state()

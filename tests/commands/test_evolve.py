@@ -75,7 +75,7 @@ def test_targets_render_goal_and_evolution_strategy(cnnvis: Run) -> None:
 
 
 def test_killed_and_resumed_equals_uninterrupted(cnnvis: Run, tmp_path: Path) -> None:
-    settings = ["evolve", "encoding=direct", "generations=100", "children=20", "save_every=5", "--quiet", "--out"]
+    settings = ["evolve", "encoding=direct", "generations=100", "children=20", "save_every=10", "--quiet", "--out"]
     (tmp_path / "slow_box.py").write_text(
         "import os, time, numpy as np\ncalls = 0\n"
         "def judge(images):\n    global calls\n    calls += 1\n"

@@ -60,13 +60,15 @@ class Archive:
         return winners
 
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of all of it as arrays. The genomes of elites that stand in several places are written once."""
+        """All of it as arrays, valid until the next `offer`: a large archive is not copied.
+
+        The genomes of elites that stand in several places are written once.
+        """
         ids, first = np.unique(self.identities.reshape(-1), return_index=True)
         flat = [genome for row in self.genomes for genome in row]
         kept = [flat[i] for i, name in zip(first, ids, strict=True) if name != NOBODY]
         packed = {f"genomes.{key}": value for key, value in pack(kept).items()}
-        arrays = {"scores": self.scores, "identities": self.identities, "images": self.images}
-        return {key: value.copy() for key, value in arrays.items()} | packed
+        return {"scores": self.scores, "identities": self.identities, "images": self.images} | packed
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.scores, self.identities = state["scores"].copy(), state["identities"].copy()

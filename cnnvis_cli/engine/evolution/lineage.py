@@ -34,7 +34,7 @@ class Individual:
 class Lineage:
     """Ancestors of the living elites. Genomes beyond `budget` bytes are dropped, oldest first."""
 
-    def __init__(self, budget: int = 128 * 2**20) -> None:
+    def __init__(self, budget: int = 32 * 2**20) -> None:
         self.budget = budget
         self.known: dict[int, Individual] = {}
 

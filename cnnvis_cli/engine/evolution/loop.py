@@ -145,7 +145,10 @@ class Evolution:
         return len(winners)
 
     def state(self) -> dict[str, Any]:
-        """All that the coming generations depend on, and their history: arrays, and one text `meta`."""
+        """All that the coming generations depend on, and their history: arrays, and one text `meta`.
+
+        The arrays are those in use: write or copy them before the next step.
+        """
         meta = {"generation": self.generation, "born": self.born, "rng": self.rng.bit_generator.state}
         arrays: dict[str, Any] = {"meta": json.dumps(meta), "targets": self.targets}
         arrays["history"] = np.array(self.history, np.float32)

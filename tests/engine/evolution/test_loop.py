@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(encoding: Encoding) -> None:
     for _ in range(9):
         whole.step()
         if whole.generation == 4:
-            state = whole.state()
+            state = deepcopy(whole.state())
     resumed = evolution(encoding, seed=99)
     resumed.restore(state)
     for _ in range(4):
