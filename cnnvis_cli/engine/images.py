@@ -121,7 +121,7 @@ class Fourier:
         """Every set of coefficients is a picture."""
 
 
-class Perturbed:
+class Perturbed(Pixels):
     """A given picture plus a perturbation of bounded norm, kept within [0, 1].
 
     `norm`: "linf" (largest change of a value) or "l2" (Euclidean length over the whole picture), both for values in [0, 1].
@@ -131,14 +131,8 @@ class Perturbed:
         self._base = base.detach()
         self._epsilon = torch.as_tensor(epsilon, dtype=base.dtype, device=base.device).view(-1, 1, 1, 1)
         self._norm = norm
-        self._pixels = (base if start is None else start).detach().clone().contiguous().requires_grad_()
+        super().__init__(base if start is None else start)
         self.project()
-
-    def parameters(self) -> list[Tensor]:
-        return [self._pixels]
-
-    def __call__(self) -> Tensor:
-        return self._pixels
 
     @torch.no_grad()
     def project(self) -> None:

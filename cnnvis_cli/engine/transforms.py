@@ -7,7 +7,7 @@ picture does not depend on its neighbours in the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -53,16 +53,5 @@ def affine(*, shift: float = 0.0, degrees: float = 0.0, zoom: float = 0.0, wrap:
             pictures = F.pad(pictures, (across, across, down, down), mode="circular")
             grid = grid * grid.new_tensor([width / (width + 2 * across), height / (height + 2 * down)])
         return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-    return apply
-
-
-def compose(transforms: Sequence[Transform]) -> Transform:
-    """One after the other."""
-
-    def apply(pictures: Tensor, generator: torch.Generator) -> Tensor:
-        for transform in transforms:
-            pictures = transform(pictures, generator)
-        return pictures
 
     return apply

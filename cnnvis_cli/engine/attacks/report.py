@@ -11,6 +11,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.eightbit import settle
 from cnnvis_cli.engine.attacks.problem import Goal, Model, Problem
 
 
@@ -85,8 +86,6 @@ def accuracy_by_budget(
 
     A picture that was fooled within a smaller budget is fooled within a larger one and is not attacked again.
     """
-    from cnnvis_cli.engine.attacks.eightbit import settle
-
     standing = torch.arange(len(pictures))
     shares = []
     for epsilon in epsilons:
