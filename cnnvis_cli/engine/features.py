@@ -47,7 +47,7 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
         # What follows may change it in place, as in ResNets (`out += identity`): it gets a copy.
         return output.clone() if isinstance(output, Tensor) else None
 
-    with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.precision(), suppress(_Reached):
+    with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.arithmetic(), suppress(_Reached):
         network.module(network.normalize(images))
     return given | {name: found[layer.name].float() for name, layer in wanted.items()}
 

@@ -59,6 +59,7 @@ class Incremental:
     """
 
     def __init__(self, network: Network, image: Tensor, fill: Tensor, layers: frozenset[str], rows: Tensor, columns: Tensor):
+        self.network = network
         self.tape = record(network, image[None], layers)
         if unsupported(self.tape):
             raise Unsupported(f"{network.name} uses {', '.join(unsupported(self.tape))}")
@@ -108,11 +109,12 @@ class Incremental:
         """Activations (len(rows) * len(columns), ...) for every pair of the rows' and columns' numbers, row by row."""
         self.picked = rows.repeat_interleave(len(columns)), columns.repeat(len(rows))
         values: dict[int, _Box | Tensor] = {0: self._replaced()}
-        for index, step in enumerate(self.tape.steps):
-            values |= zip(step.outputs, self._evaluate(step, values), strict=True)
-            for number in {*step.inputs, *step.outputs}:
-                if self.last_use[number] <= index:
-                    del values[number]
+        with self.network.arithmetic():
+            for index, step in enumerate(self.tape.steps):
+                values |= zip(step.outputs, self._evaluate(step, values), strict=True)
+                for number in {*step.inputs, *step.outputs}:
+                    if self.last_use[number] <= index:
+                        del values[number]
         return _Acts(self, {name: self._whole(number, values[number]) for name, number in self.tape.outputs.items()})
 
     def images(self) -> Tensor:

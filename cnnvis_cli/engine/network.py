@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError, did_you_mean
 from cnnvis_cli.engine.layers import Layer, probe_layers
+from cnnvis_cli.engine.packed import PackedConvolutions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,6 +53,7 @@ class Network:
     device: torch.device
     bf16: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
+    packing: PackedConvolutions | None = field(default_factory=PackedConvolutions)
 
     @classmethod
     def frozen(
@@ -110,14 +112,25 @@ class Network:
         return torch.channels_last if last else torch.contiguous_format
 
     @contextmanager
-    def precision(self) -> Iterator[None]:
-        """float32, or bfloat16 autocast where the network was asked for with it."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+    def arithmetic(self) -> Iterator[None]:
+        """How its layers are computed: float32, on the CPU with packed convolutions; bfloat16 where it was asked for."""
+        packs = self.device.type == "cpu" and self.memory_format == torch.channels_last
+        packing = (self.packing if packs else None) or nullcontext()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), packing:
             yield
+
+    @contextmanager
+    def unpacked(self) -> Iterator[None]:
+        """PyTorch's own convolutions, for the length of the block: for who records or compares them."""
+        packing, self.packing = self.packing, None
+        try:
+            yield
+        finally:
+            self.packing = packing
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""
-        with self.precision():
+        with self.arithmetic():
             return self.module(self.normalize(images)).float()
 
     @property
