@@ -23,8 +23,6 @@ from cnnvis_cli.networks import bundled
 from cnnvis_cli.resources import assets_folder
 
 BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
-# Depthwise convolutions run faster channel by channel on a CPU; measured by `make bench`.
-CONTIGUOUS_ON_CPU = ("mobilenet", "mnasnet", "efficientnet", "shufflenet", "convnext", "densenet")
 
 # What torchvision's builders set where they load pretrained weights. (They keep inception_v3's auxiliary head, which speaks
 # in training only; here both networks are without.)
@@ -44,7 +42,7 @@ class Source:
     model: str
     weights: str = ""
     precision: str = "float32"
-    memory_format: str = "auto"
+    memory_format: str = "channels_last"
     offline: bool = False
     trust_code: bool = False
     seed: int = 0
@@ -73,15 +71,13 @@ def load_network(source: Source, device: torch.device) -> tuple[Network, str]:
         parts = _from_factory(source)
     else:
         parts = _from_torchvision(source)
-    slow = device.type == "cpu" and source.model.startswith(CONTIGUOUS_ON_CPU)
-    channels_last = source.memory_format == "channels_last" or (source.memory_format == "auto" and not slow)
     network = Network.frozen(
         source.model,
         parts.module,
         parts.preprocessing,
         parts.classes,
         device=device,
-        channels_last=channels_last,
+        channels_last=source.memory_format == "channels_last",
         bf16=source.precision == "bf16",
     )
     return network, parts.digest
