@@ -24,6 +24,16 @@ from cnnvis_cli.resources import assets_folder
 
 BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
 
+# What torchvision's builders set where they load pretrained weights. (They keep inception_v3's auxiliary head, which speaks
+# in training only; here both networks are without.)
+_INCEPTION: dict[str, Any] = {"transform_input": True, "aux_logits": False, "init_weights": False}
+AS_PRETRAINED: dict[str, dict[str, Any]] = {
+    "googlenet": _INCEPTION,
+    "inception_v3": _INCEPTION,
+    "vit_h_14": {"image_size": 518},
+}
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -118,11 +128,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(module: nn.Module, state: dict[str, Tensor], what: str, model: str) -> None:
-    """Load a state dict, or say in one line how it differs from what the architecture wants."""
+    """Load a state dict, or say in one line how it differs from what the architecture wants. Auxiliary heads that the module
+    was built without are passed over."""
     wanted = module.state_dict()
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - state.keys() - optional)
-    extra = sorted(state.keys() - wanted.keys())
+    extra = sorted(key for key in state.keys() - wanted.keys() if not key.startswith(_AUXILIARY))
     wrong = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
     if missing or extra or wrong:
         notes = []
@@ -159,10 +170,9 @@ def _from_torchvision(source: Source) -> _Parts:
     how = best.transforms()
     preprocessing = Preprocessing(tuple(how.mean), tuple(how.std), how.crop_size[0], how.resize_size[0])
     classes = tuple(best.meta["categories"])
-    extra = {"aux_logits": True, "init_weights": False} if source.model in ("googlenet", "inception_v3") else {}
 
     def build() -> nn.Module:
-        return models.get_model(source.model, weights=None, **extra)
+        return models.get_model(source.model, weights=None, **AS_PRETRAINED.get(source.model, {}))
 
     if source.weights:
         return _with_weights(build, source, preprocessing, classes)
