@@ -29,7 +29,7 @@ class InvertConfig(NetworkConfig):
         ge=0,
         description="distance of codes that does not count, in units of a blur by half the map's pitch; 0: all counts",
     )
-    variation: float = Field(0.5, ge=0, description="weight of the total variation, in units of natural pictures")
+    variation: float = Field(0.2, ge=0, description="weight of the total variation, in units of natural pictures")
     beta: float = Field(2.0, ge=1, le=4, description="its exponent")
     norm: float = Field(1.0, ge=0, description="weight of the alpha-norm, in units of natural pictures")
     alpha: float = Field(6.0, ge=1, description="its exponent")

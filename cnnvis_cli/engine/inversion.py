@@ -80,7 +80,7 @@ def inversion_objective(
     units: Units,
     *,
     tolerance: float = 0.05,
-    variation: float = 0.5,
+    variation: float = 0.2,
     norm_weight: float = 1.0,
     beta: float = 2.0,
     alpha: float = 6.0,
@@ -104,12 +104,15 @@ def inversion_objective(
 
 
 def inversion_loop(network: Network, objective: Objective, image: Image, *, steps: int, rate: float) -> Loop:
-    """Adam with the rate falling as a cosine: fast at first, and no tremble left at the end."""
+    """Adam with the rate falling as a cosine: fast at first, and no tremble left at the end.
+
+    Its memory of the gradient's size is short: once the code is found the priors are alone, and theirs is far smaller.
+    """
 
     def falling(step: int) -> float:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling)
+    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
 
 
 def check_code(network: Network, layer: str, code: Tensor, size: int) -> Tensor:
