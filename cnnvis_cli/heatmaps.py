@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,14 +38,22 @@ class View:
         return heat if heat.shape == size else F.interpolate(heat[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def look(job: Job, network: Network, source: Source, size: int | None, crop: bool) -> View:
-    """Read a picture. `size`: short side that the network sees (default: that of its training pictures). `crop`: only the
-    centre square, as classifiers are evaluated; always so where a network takes nothing else.
+def views(job: Job, network: Network, sources: Sequence[Source], size: int | None, crop: bool) -> Iterator[View]:
+    """The pictures that can be read, one after the other. `size`: short side that the network sees (default: that of its
+    training pictures). `crop`: only the centre square, as classifiers are evaluated; always so where a network takes nothing
+    else. Raises UserError where none can be read.
     """
-    shown = job.read(source)
-    if crop or network.fixed_size:
-        shown = to_square(shown, min(shown.shape[-2:]))
-    return View(source, shown, resize_short(shown, size or network.size))
+    any_read = False
+    for source in sources:
+        job.check_interrupt()
+        if (shown := job.read_or_skip(source)) is None:
+            continue
+        any_read = True
+        if crop or network.fixed_size:
+            shown = to_square(shown, min(shown.shape[-2:]))
+        yield View(source, shown, resize_short(shown, size or network.size))
+    if not any_read:
+        raise job.unreadable(sources)
 
 
 def scaled(heat: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli import outputs
-from cnnvis_cli.engine.features import feature_vectors
+from cnnvis_cli.config.base import CollectionConfig
+from cnnvis_cli.engine.features import feature_vectors, penultimate
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.files import make_folder
 from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import Source
+from cnnvis_cli.pictures import Source, find_pictures
 from cnnvis_cli.sidecar import safe_name
 
 # Side of the squares that stand for a picture in pixel space: as in the lecture's comparison, whose pictures have 32 px.
@@ -34,8 +34,10 @@ PIXEL_SIDE = 32
 
 @dataclass(frozen=True)
 class Index:
-    """Rows in the order of `sources`: `features` (N, C), `pixels` (N, 3 * 32 * 32) in [0, 1]. `reused`: rows from the disk."""
+    """Rows in the order of `sources`: `features` (N, C) of the `layer`, `pixels` (N, 3 * 32 * 32) in [0, 1]. `reused`: rows
+    that came from the disk."""
 
+    layer: str
     sources: list[Source]
     features: Tensor
     pixels: Tensor
@@ -52,13 +54,15 @@ class Index:
         return all(self.labels) and 1 < len(set(self.labels)) < len(self.labels)
 
 
-def open_index(
-    job: Job, network: Network, layer: str, sources: Sequence[Source], folder: Path, *, collection: str, batch: int
-) -> Index:
-    """The index of these pictures, from the disk as far as it is there. Raises UserError where no picture can be read.
+def open_index(job: Job, network: Network, config: CollectionConfig) -> Index:
+    """The index of the config's pictures, from the disk as far as it is there. Raises UserError where none can be read.
 
     On Ctrl-C what is computed is kept, and the next run goes on from there.
     """
+    layer = config.layer or penultimate(network)
+    network.layer(layer)
+    sources = find_pictures(config.images)
+    folder, collection = Path(config.index) if config.index else job.folder / "index", ",".join(config.images)
     size = (network.size, network.preprocessing.resize)
     key = json.dumps([1, network.name, job.network_digest, network.bf16, layer, *size, PIXEL_SIDE, collection])
     name = safe_name(f"{network.name}-{layer}-{Path(collection).name}")
@@ -69,7 +73,7 @@ def open_index(
     missing = [source for source, digest in digests.items() if digest not in rows]
     reused = len(digests) - len(missing)
     try:
-        for found, pictures in job.stream(missing, *size, batch=batch, label=f"features of {layer}"):
+        for found, pictures in job.stream(missing, *size, batch=config.batch, label=f"features of {layer}"):
             features = feature_vectors(network, pictures, network.layer(layer).name).cpu().numpy()
             pixels = (pixel_vectors(pictures) * 255).round().byte().cpu().numpy()
             rows.update((digests[source], row) for source, *row in zip(found, features, pixels, strict=True))
@@ -78,11 +82,11 @@ def open_index(
         raise Interrupted(f"interrupted; {path} keeps what was computed. The same command goes on from there.") from None
     there = [source for source, digest in digests.items() if digest in rows]
     if not there:
-        raise UserError(f"none of the {len(sources)} pictures can be read: {next(iter(job.skipped.values()))}")
+        raise job.unreadable(sources)
     if missing or len(rows) > len(there):
         _write(path, {digests[source]: rows[digests[source]] for source in there})
     features, pixels = (np.stack([rows[digests[source]][part] for source in there]) for part in (0, 1))
-    return Index(there, torch.from_numpy(features), torch.from_numpy(pixels).float() / 255, reused)
+    return Index(layer, there, torch.from_numpy(features), torch.from_numpy(pixels).float() / 255, reused)
 
 
 def pixel_vectors(pictures: Tensor) -> Tensor:

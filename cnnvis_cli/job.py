@@ -77,6 +77,7 @@ class Job:
         self.scores: dict[str, Any] = {}
         self._record: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
+        self._weights: dict[str, str] = {}
         self._began = time.perf_counter()
         self._resumed: dict[str, Any] = {}
         # What a page gathers while its loops run (frames of a GIF); it comes back when an interrupted run goes on.
@@ -135,7 +136,17 @@ class Job:
         assert isinstance(chosen, NetworkConfig)
         network, digest = self.session.network(chosen)
         self._record.setdefault("networks", {})[chosen.model] = {"weights": chosen.weights or "pretrained", "sha256": digest}
+        self.rests_on(f"{chosen.model}@{chosen.weights}", digest)
         return network
+
+    def rests_on(self, weights: str, digest: str) -> None:
+        """Note the SHA-256 of weights. Raises UserError where the state to go on from was computed with others."""
+        self._weights[weights] = digest
+        if self._resumed.get("weights", {}).get(weights, digest) != digest:
+            raise UserError(
+                f"{self.state_file} was computed with other weights of {weights.rstrip('@')} than there are now. "
+                "Put those back to go on from it, or begin anew with --overwrite."
+            )
 
     @property
     def network_digest(self) -> str:
@@ -169,15 +180,26 @@ class Job:
         with self.track(label, len(sources)) as bar:
             for number, source in enumerate(sources, start=1):
                 self.check_interrupt()
-                try:
-                    squares.append(pictures.to_square(self.read(source), side, resize_to))
+                if (picture := self.read_or_skip(source)) is not None:
+                    squares.append(pictures.to_square(picture, side, resize_to))
                     found.append(source)
-                except UserError as error:
-                    self.skipped[str(source.path)] = str(error)
                 if found and (len(found) == batch or number == len(sources)):
                     yield found, torch.cat(squares)
                     found, squares = [], []
                 bar.advance(number, f"{len(self.skipped)} left out" if self.skipped else "")
+
+    def read_or_skip(self, source: pictures.Source) -> Tensor | None:
+        """The picture as `read` gives it; None where it cannot be read, which is noted in `skipped`."""
+        try:
+            return self.read(source)
+        except UserError as error:
+            self.skipped[str(source.path)] = str(error)
+            return None
+
+    def unreadable(self, sources: Sequence[pictures.Source]) -> UserError:
+        """What to raise where none of these pictures could be read."""
+        many = f"none of the {len(sources)} pictures can be read: " if len(sources) > 1 else ""
+        return UserError(many + next(iter(self.skipped.values())))
 
     # Running
 
@@ -249,17 +271,15 @@ class Job:
 
     def _save_partial(self, key: str, outcome: Outcome) -> None:
         outputs.write_png(self.path("partial"), outputs.to_image(torch.cat(list(outcome.pictures), dim=2)))
-        state = {
-            "hash": self._state_hash,
-            "done": self._resumed.get("done", {}),
-            "current": {key: outcome.state},
-            "memory": self.memory,
-        }
-        outputs.write_state(self.state_file, state)
+        done = self._resumed.get("done", {})
+        self._write_state(done=done, current={key: outcome.state}, memory=self.memory)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep a command's own resumable state (evolve's archive); `saved_state` gives it back to the same config."""
-        outputs.write_state(self.state_file, {"hash": self._state_hash, "own": state})
+        self._write_state(own=state)
+
+    def _write_state(self, **values: Any) -> None:
+        outputs.write_state(self.state_file, {"hash": self._state_hash, "weights": self._weights, **values})
 
     @property
     def saved_state(self) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +12,12 @@ from sklearn.manifold import TSNE, trustworthiness
 
 from cnnvis_cli import outputs, scatter
 from cnnvis_cli.config.embed import EmbedConfig
-from cnnvis_cli.engine.features import penultimate
 from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.index import Index, open_index
 from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import find_pictures, to_square
+from cnnvis_cli.pictures import to_square
 
 # Components that t-SNE starts from (van der Maaten and Hinton 2008: 30), and neighbours that the scores look at.
 COMPONENTS, NEIGHBORS = 50, 5
@@ -29,11 +27,7 @@ JUDGED = 3000
 
 def run(config: EmbedConfig, job: Job) -> None:
     network = job.network()
-    layer = config.layer or penultimate(network)
-    network.layer(layer)
-    sources = find_pictures(config.images)
-    folder = Path(config.index) if config.index else job.folder / "index"
-    index = open_index(job, network, layer, sources, folder, collection=",".join(config.images), batch=config.batch)
+    index = open_index(job, network, config)
     if len(index.sources) < 4:
         raise UserError(f"a plane needs at least 4 pictures; {','.join(config.images)} has {len(index.sources)}.")
     features = index.features.numpy().astype(np.float64)
@@ -49,7 +43,7 @@ def run(config: EmbedConfig, job: Job) -> None:
     job.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
     job.save_image(scatter.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
     _save_csv(job, index, planes)
-    job.scores.update(layer=layer, pictures=len(index.sources), reused_from_index=index.reused)
+    job.scores.update(layer=index.layer, pictures=len(index.sources), reused_from_index=index.reused)
     job.scores["pca_variance"] = float(shares[:2].sum())
     job.scores.update(_quality(index, planes, config.seed))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from cnnvis_cli import figures, outputs
 from cnnvis_cli.config.neighbors import NeighborsConfig
-from cnnvis_cli.engine.features import feature_vectors, penultimate
+from cnnvis_cli.engine.features import feature_vectors
 from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.errors import UserError
@@ -38,25 +37,20 @@ class Queries:
 
 def run(config: NeighborsConfig, job: Job) -> None:
     network = job.network()
-    layer = config.layer or penultimate(network)
-    network.layer(layer)
-    sources = find_pictures(config.images)
-    folder = Path(config.index) if config.index else job.folder / "index"
-    collection = ",".join(config.images)
-    index = open_index(job, network, layer, sources, folder, collection=collection, batch=config.batch)
+    index = open_index(job, network, config)
     if len(index.sources) < 2:
-        raise UserError(f"neighbours need at least two pictures; {collection} has {len(index.sources)}.")
-    queries = _queries(config, job, network, layer, index)
+        raise UserError(f"neighbours need at least two pictures; {','.join(config.images)} has {len(index.sources)}.")
+    queries = _queries(config, job, network, index)
     shown = queries.sources[: config.rows]
     found = {space: _search(config, queries, index, space) for space in SPACES}
     job.save_image(_figure(job, network, shown, index, {space: result[1] for space, result in found.items()}))
     _save_csv(job, queries.sources, index, found)
-    job.scores.update(layer=layer, metric=config.metric, pictures=len(index.sources), reused_from_index=index.reused)
+    job.scores.update(layer=index.layer, metric=config.metric, pictures=len(index.sources), reused_from_index=index.reused)
     if index.labelled:
         job.scores.update(_precision(config, queries if config.query else _all(index), index))
 
 
-def _queries(config: NeighborsConfig, job: Job, network: Network, layer: str, index: Index) -> Queries:
+def _queries(config: NeighborsConfig, job: Job, network: Network, index: Index) -> Queries:
     if not config.query:
         rows = torch.tensor(_some(index, config.rows, config.seed))
         return Queries([index.sources[row] for row in rows.tolist()], index.features[rows], index.pixels[rows], rows)
@@ -65,7 +59,7 @@ def _queries(config: NeighborsConfig, job: Job, network: Network, layer: str, in
     features, pixels = [], []
     for source in sources:
         square = to_square(job.read(source), network.size, network.preprocessing.resize)
-        features.append(feature_vectors(network, square, network.layer(layer).name).cpu())
+        features.append(feature_vectors(network, square, network.layer(index.layer).name).cpu())
         pixels.append(pixel_vectors(square).cpu())
     own = torch.tensor([place.get(source.digest(), -1) for source in sources])
     return Queries(sources, torch.cat(features), torch.cat(pixels), own)

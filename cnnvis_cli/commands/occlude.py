@@ -21,12 +21,10 @@ def run(config: OccludeConfig, job: Job) -> None:
     network = job.network()
     sources = find_pictures(config.image)
     gallery, rows = Gallery(network.size), []
-    for source in sources:
-        job.check_interrupt()
-        view = heatmaps.look(job, network, source, config.size, config.crop)
+    for view in heatmaps.views(job, network, sources, config.size, config.crop):
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
-        rows.append({"picture": source.name, **_judge(config, network, view, target, found)})
+        rows.append({"picture": view.source.name, **_judge(config, network, view, target, found)})
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:

@@ -15,7 +15,7 @@ from cnnvis_cli.engine.expressions import parse_numbers
 from cnnvis_cli.engine.features import activations, middle_layer
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.receptive import ReceptiveField, receptive_fields
-from cnnvis_cli.errors import Interrupted, UserError
+from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.job import Job
 from cnnvis_cli.pictures import Source, find_pictures, resize, to_square
 
@@ -34,7 +34,7 @@ def run(config: PatchesConfig, job: Job) -> None:
     field = receptive_fields(network)[network.layer(layer).name]
     patches = [_patches(found, row, unit, sources, field) for row, unit in enumerate(units)]
     if not any(patches):
-        raise UserError(f"none of the {len(sources)} pictures can be read: {next(iter(job.skipped.values()))}")
+        raise job.unreadable(sources)
     tiles = _cut(job, network, patches, field)
     captions = [_caption(patch) for row in patches for patch in row]
     job.save_image(figures.sheet(tiles, captions, columns=max(map(len, patches))).image)

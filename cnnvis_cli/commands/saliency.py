@@ -30,17 +30,15 @@ def run(config: SaliencyConfig, job: Job) -> None:
     sources = find_pictures(config.image)
     gallery, rows = Gallery(network.size), []
     with job.track(f"saliency {config.method}", len(sources)) as bar:
-        for number, source in enumerate(sources, start=1):
-            job.check_interrupt()
-            view = heatmaps.look(job, network, source, config.size, config.crop)
+        for view in heatmaps.views(job, network, sources, config.size, config.crop):
             target = resolve_target(config.target, network, view.seen)
             heat = _heat(config, network, view.seen, target.logit)
-            rows.append({"picture": source.name, **_judge(config, network, view.seen, heat, target)})
+            rows.append({"picture": view.source.name, **_judge(config, network, view.seen, heat, target)})
             if len(sources) == 1:
                 _save_one(config, job, view, heat, target, rows[0])
             else:
                 gallery.add(view, view.enlarge(heat), target.label, heatmaps.caption(target, rows[-1]["value"]))
-            bar.advance(number)
+            bar.advance(len(rows) + len(job.skipped))
     if len(sources) > 1:
         job.save_image(gallery.sheet())
         job.save_image(gallery.mean_sheet(), "means")

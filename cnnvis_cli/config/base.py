@@ -58,9 +58,18 @@ class NetworkConfig(CommandConfig):
         "", description="a file of weights (.pth .pt .safetensors), 'random', or empty for the pretrained ones"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
-    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        "auto", description="how activations lie in memory; auto takes what was measured to be faster"
+    memory_format: Literal["channels_last", "contiguous"] = Field(
+        "channels_last", description="how activations lie in memory; the first was faster for every family measured"
     )
+
+
+class CollectionConfig(NetworkConfig):
+    """A command that compares a layer's features of many pictures, which are kept on disk."""
+
+    images: TextList = Field(("sample:*",), description="where to look: folders (each a class), globs, files or samples")
+    layer: Text = Field("", description="whose features; what the classifier reads if empty. Maps are averaged over places")
+    index: Text = Field("", description="folder of the features on disk; OUT/index if empty")
+    batch: int = Field(32, ge=1, description="pictures at once")
 
 
 def collection_name(what: Sequence[str]) -> str:

@@ -6,20 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_name
+from cnnvis_cli.config.base import CollectionConfig, TextList, collection_name
 
 
-class NeighborsConfig(NetworkConfig):
+class NeighborsConfig(CollectionConfig):
     """Nearest neighbours in a layer's feature space beside those in pixel space (background texts 3 and 5)."""
 
-    images: TextList = Field(("sample:*",), description="where to search: folders (each a class), globs, files or samples")
     query: TextList = Field((), description="pictures to start from; some of `images`, of different classes, if empty")
     rows: int = Field(6, ge=1, le=100, description="how many of them are shown")
-    layer: Text = Field("", description="whose features; what the classifier reads if empty. Maps are averaged over places")
     metric: Literal["cosine", "l2"] = Field("cosine", description="distance, in feature space and in pixel space")
     count: int = Field(5, ge=1, le=50, description="neighbours per picture; the k of precision at k")
-    index: Text = Field("", description="folder of the features on disk; OUT/index if empty")
-    batch: int = Field(32, ge=1, description="pictures at once")
 
     def slug(self) -> str:
         start = f"_{collection_name(self.query)}" if self.query else ""

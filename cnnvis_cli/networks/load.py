@@ -23,8 +23,16 @@ from cnnvis_cli.networks import bundled
 from cnnvis_cli.resources import assets_folder
 
 BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
-# Depthwise convolutions run faster channel by channel on a CPU; measured by `make bench`.
-CONTIGUOUS_ON_CPU = ("mobilenet", "mnasnet", "efficientnet", "shufflenet", "convnext", "densenet")
+
+# What torchvision's builders set where they load pretrained weights. (They keep inception_v3's auxiliary head, which speaks
+# in training only; here both networks are without.)
+_INCEPTION: dict[str, Any] = {"transform_input": True, "aux_logits": False, "init_weights": False}
+AS_PRETRAINED: dict[str, dict[str, Any]] = {
+    "googlenet": _INCEPTION,
+    "inception_v3": _INCEPTION,
+    "vit_h_14": {"image_size": 518},
+}
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Source:
     model: str
     weights: str = ""
     precision: str = "float32"
-    memory_format: str = "auto"
+    memory_format: str = "channels_last"
     offline: bool = False
     trust_code: bool = False
     seed: int = 0
@@ -63,15 +71,13 @@ def load_network(source: Source, device: torch.device) -> tuple[Network, str]:
         parts = _from_factory(source)
     else:
         parts = _from_torchvision(source)
-    slow = device.type == "cpu" and source.model.startswith(CONTIGUOUS_ON_CPU)
-    channels_last = source.memory_format == "channels_last" or (source.memory_format == "auto" and not slow)
     network = Network.frozen(
         source.model,
         parts.module,
         parts.preprocessing,
         parts.classes,
         device=device,
-        channels_last=channels_last,
+        channels_last=source.memory_format == "channels_last",
         bf16=source.precision == "bf16",
     )
     return network, parts.digest
@@ -122,11 +128,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(module: nn.Module, state: dict[str, Tensor], what: str, model: str) -> None:
-    """Load a state dict, or say in one line how it differs from what the architecture wants."""
+    """Load a state dict, or say in one line how it differs from what the architecture wants. Auxiliary heads that the module
+    was built without are passed over."""
     wanted = module.state_dict()
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - state.keys() - optional)
-    extra = sorted(state.keys() - wanted.keys())
+    extra = sorted(key for key in state.keys() - wanted.keys() if not key.startswith(_AUXILIARY))
     wrong = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
     if missing or extra or wrong:
         notes = []
@@ -145,7 +152,8 @@ def _bundled(source: Source) -> _Parts:
     except (OSError, SafetensorError) as error:
         raise UserError(f"the bundled weights {path} cannot be read ({error}). Reinstall cnnvis.") from None
     size = int(card["size"])
-    preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, size)
+    resize = int(card.get("resize", size))
+    preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, resize)
     classes = tuple(json.loads(card["classes"]))
     chosen = Source(**{**vars(source), "weights": source.weights or str(path)})
     return _with_weights(lambda: BUNDLED[source.model](len(classes)), chosen, preprocessing, classes)
@@ -162,10 +170,9 @@ def _from_torchvision(source: Source) -> _Parts:
     how = best.transforms()
     preprocessing = Preprocessing(tuple(how.mean), tuple(how.std), how.crop_size[0], how.resize_size[0])
     classes = tuple(best.meta["categories"])
-    extra = {"aux_logits": True, "init_weights": False} if source.model in ("googlenet", "inception_v3") else {}
 
     def build() -> nn.Module:
-        return models.get_model(source.model, weights=None, **extra)
+        return models.get_model(source.model, weights=None, **AS_PRETRAINED.get(source.model, {}))
 
     if source.weights:
         return _with_weights(build, source, preprocessing, classes)

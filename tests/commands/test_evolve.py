@@ -20,6 +20,8 @@ from PIL import Image
 from cnnvis_cli.config.evolve import EvolveConfig
 from cnnvis_cli.config.load import load_config, named_configs
 from cnnvis_cli.engine.network import Network
+from cnnvis_cli.networks import bundled
+from cnnvis_cli.progress import Interrupt
 from tests.conftest import Ran
 from tests.test_evaluators import Server, answers
 
@@ -118,6 +120,26 @@ def test_interrupt_can_be_resumed(tmp_path: Path, cnnvis: Run) -> None:
     assert process.returncode == 130, err
     assert "The same command goes on after generation" in err
     assert list(tmp_path.glob("here/*-partial.png"))
+
+
+def test_a_state_of_other_weights_is_refused(cnnvis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def weights(seed: int) -> None:
+        torch.manual_seed(seed)
+        torch.save(bundled.lenet().state_dict(), "mine.pth")
+
+    settings = ("evolve", *QUICK, "weights=mine.pth", "--quiet")
+    weights(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "__call__", lambda interrupt: True)
+        assert cnnvis(*settings).code == 130
+    weights(1)
+    ran = cnnvis(*settings)
+    assert ran.code == 2
+    assert "was computed with other weights of lenet@mine.pth" in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+    weights(0)
+    assert cnnvis(*settings).code == 0, "the old weights go on"
+    assert not list(Path().glob("**/*.state"))
 
 
 def test_http_endpoint_with_budget_and_cache(cnnvis: Run) -> None:

@@ -160,6 +160,19 @@ def test_guided_backprop_is_no_plain_gradient_where_rectifiers_are_functional(na
     assert F.cosine_similarity(plain.flatten(), guided.flatten(), 0) < 0.9
 
 
+@pytest.mark.parametrize(("name", "functional"), [("googlenet", True), ("mobilenet_v2", True), ("densenet121", False)])
+@pytest.mark.filterwarnings("ignore")
+def test_captum_passes_over_functional_rectifiers(name: str, functional: bool, images: Tensor) -> None:
+    """Where all are F.relu or ReLU6, its guided backprop is the plain gradient; densenet121's has all but the last one."""
+    captum = pytest.importorskip("captum.attr")
+    module = random_module(name)
+    network = Network.frozen(name, module, Preprocessing(size=64))
+    target, one = class_logit(network, 3), images[:1]
+    theirs = captum.GuidedBackprop(Normalized(module, network)).attribute(one.clone().requires_grad_(True), target=3)
+    assert close(attribution.gradient(network, one, target), theirs) == functional
+    assert not close(attribution.guided_backprop(network, one, target), theirs)
+
+
 def test_smoothgrad_is_the_mean_gradient_around_the_picture(images: Tensor) -> None:
     network = tiny(F.relu)
     target = class_logit(network, 0)
