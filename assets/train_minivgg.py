@@ -30,6 +30,7 @@ from cnnvis_cli.engine.folding import fold_batchnorm
 from cnnvis_cli.networks.bundled import minivgg
 
 SIZE = 96
+RESIZE = 110  # short side before the centre crop when it is judged and used: torchvision's 256 to 224
 IMAGENETTE = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -119,17 +120,23 @@ def color_jitter(images: Tensor) -> Tensor:
     return (images + 0.04 * torch.rand(n, 1, 1, 1) * torch.randn_like(images)).clamp_(0, 1)
 
 
+def centre(picture: np.ndarray) -> np.ndarray:
+    """The crop a photograph is judged by: short side RESIZE, the middle SIZE x SIZE."""
+    height, width = picture.shape[:2]
+    scale = RESIZE / min(height, width)
+    resized = Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    x, y = (resized.width - SIZE) // 2, (resized.height - SIZE) // 2
+    return np.asarray(resized.crop((x, y, x + SIZE, y + SIZE)))
+
+
 @torch.no_grad()
 def accuracy(network: nn.Module, split: Split, normalize: nn.Module, batch: int = 250) -> float:
-    """Top-1 over all classes on the centre crop at 96 px."""
+    """Top-1 over all classes on the centre crop."""
     network.eval()
     hits = 0
     for start in range(0, len(split.pictures), batch):
-        crops = []
-        for picture in split.pictures[start : start + batch]:
-            y, x = (picture.shape[0] - SIZE) // 2, (picture.shape[1] - SIZE) // 2
-            crops.append(picture[y : y + SIZE, x : x + SIZE])
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+        crops = np.stack([centre(picture) for picture in split.pictures[start : start + batch]])
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255)
         images = normalize(images).contiguous(memory_format=torch.channels_last)
         hits += (network(images).argmax(1) == split.labels[start : start + batch]).sum().item()
     return hits / len(split.pictures)
@@ -273,6 +280,7 @@ def export(network: nn.Module, names: list[str], mean: Tensor, std: Tensor, log:
         "mean": json.dumps([round(v, 4) for v in mean.tolist()]),
         "std": json.dumps([round(v, 4) for v in std.tolist()]),
         "size": str(SIZE),
+        "resize": str(RESIZE),
         "recipe": json.dumps(recipe),
         "log": json.dumps(log),
     }

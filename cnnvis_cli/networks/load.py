@@ -152,7 +152,8 @@ def _bundled(source: Source) -> _Parts:
     except (OSError, SafetensorError) as error:
         raise UserError(f"the bundled weights {path} cannot be read ({error}). Reinstall cnnvis.") from None
     size = int(card["size"])
-    preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, size)
+    resize = int(card.get("resize", size))
+    preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, resize)
     classes = tuple(json.loads(card["classes"]))
     chosen = Source(**{**vars(source), "weights": source.weights or str(path)})
     return _with_weights(lambda: BUNDLED[source.model](len(classes)), chosen, preprocessing, classes)
