@@ -207,10 +207,12 @@ class _Run:
         self.before = pictures.detach().clone()
         index = (~self.finished).nonzero().flatten()
         active = index.to(pictures.device)
-        values, gradient = self.loop.evaluate(self.before[active], index)
+        whole = len(index) == len(pictures)
+        values, gradient = self.loop.evaluate(self.before if whole else self.before[active], index)
         self.values = torch.full((len(pictures),), math.nan) if not self.trace else self.trace[-1].clone()
         self.values[index] = values.float().cpu()
-        self.slope = torch.zeros_like(self.before).index_copy_(0, active, gradient.to(self.before.dtype))
+        gradient = gradient.to(self.before.dtype)
+        self.slope = gradient if whole else torch.zeros_like(self.before).index_copy_(0, active, gradient)
         if self.loop.gradient is not None:
             self.slope = self.loop.gradient(self.slope)
         pictures.backward(-self.slope)
@@ -223,7 +225,7 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = loop.rate * loop.rates(number)
         self.optimizer.step(self._closure)  # type: ignore[arg-type]
-        if not (torch.isfinite(self.values).all() and torch.isfinite(self.slope).all()):
+        if not (torch.isfinite(self.values).all() and torch.isfinite(self.slope.sum())):
             return False
         mean = self.values.mean().item()
         if self.best is None or mean > self.best[0]:

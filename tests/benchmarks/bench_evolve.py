@@ -1,6 +1,7 @@
-"""What a generation of `evolve` costs beyond the bare forward passes of the same pictures; memory; CPPNs against neat-python.
+"""What a generation of `evolve` costs beyond the bare forward passes of the same pictures; what it takes to be sure, by
+encoding; memory; CPPNs against neat-python.
 
-Random weights (speed does not depend on them). Populations have evolved for a while, so that CPPN graphs have grown.
+Random weights where speed alone counts (it does not depend on them), and graphs grown as large as real elites' are.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from torchvision import models
 from cnnvis_cli.engine.evolution import Cppn, Direct, Encoding, Evolution, NetworkEvaluator, Shapes
 from cnnvis_cli.engine.network import Network, Preprocessing
 from cnnvis_cli.networks.bundled import minivgg
+from cnnvis_cli.networks.load import Source, load_network
 from tests.benchmarks.timing import duel, peak_memory
 
-CHILDREN, BATCH = 64, 32
+CHILDREN, BATCH, GROWN = 64, 32, 20
 ENCODINGS: dict[str, Callable[[int], Encoding]] = {"direct": Direct, "cppn": Cppn, "shapes": Shapes}
 
 
@@ -32,13 +34,14 @@ def build(name: str) -> Network:
 def overhead(name: str, encoding: str) -> None:
     network = build(name)
     size = network.size
-    free = Evolution(ENCODINGS[encoding](size), lambda images: sizes_of(images), 50, children=CHILDREN)
-    for _ in range(60):  # grown by a judge that costs nothing
+    chance = np.random.default_rng(0)
+    free = Evolution(ENCODINGS[encoding](size), lambda images: chance.random((len(images), 50)), 50, children=CHILDREN)
+    for _ in range(GROWN):  # a judge who picks at random: graphs grow unhindered
         free.step()
+        free.archive.scores[:] = 0.0
     evaluate = NetworkEvaluator(network, BATCH)
     seen: list[np.ndarray] = []
     free.evaluate = lambda images: seen.append(images) or evaluate(images)[:, :50]  # type: ignore[func-returns-value]
-    free.archive.scores[:] = 0.0
 
     @torch.no_grad()
     def bare() -> None:
@@ -52,10 +55,19 @@ def overhead(name: str, encoding: str) -> None:
           f"{100 * (result.times_faster - 1):5.1f}% beyond", flush=True)  # fmt: skip
 
 
-def sizes_of(images: np.ndarray) -> np.ndarray:
-    """Fifty cheap, different probabilities: so that archives fill with different images."""
-    pixels = images.reshape(len(images), -1)
-    return pixels[:, :: pixels.shape[1] // 50][:, :50] / 255.0
+def cost_of_confidence(name: str, generations: int, goal: float = 0.9999) -> None:
+    """What direct and cppn cost per generation of 200, and how sure the bundled network gets for it."""
+    network, _ = load_network(Source(name), torch.device("cpu"))
+    grayscale = network.preprocessing.grayscale
+    for encoding in (Direct(network.size, grayscale=grayscale), Cppn(network.size, grayscale=grayscale)):
+        run = Evolution(encoding, NetworkEvaluator(network), len(network.classes), goal=goal)
+        began = time.perf_counter()
+        while run.generation < generations and not run.done:
+            run.step()
+        spent, best = time.perf_counter() - began, run.archive.best
+        print(f"{name:>14} {type(encoding).__name__.lower():<7} {1e3 * spent / (run.generation + 1):7.1f} ms a generation; "
+              f"after {run.generation} in {spent:.1f} s: median {np.median(best):.2%}, least {best.min():.2%}",
+              flush=True)  # fmt: skip
 
 
 def memory() -> None:
@@ -119,6 +131,8 @@ def main() -> None:
     for name in ("minivgg", "squeezenet1_0"):
         for encoding in ENCODINGS:
             overhead(name, encoding)
+    cost_of_confidence("lenet", 50)
+    cost_of_confidence("minivgg", 15)
     print(f"1000 classes of 224 px, direct: peak memory {peak_memory('tests.benchmarks.bench_evolve', 'memory')} MiB")
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError, did_you_mean
-from cnnvis_cli.engine.evolution.encoding import Genome, Images, hsv_to_rgb, mutate_uniformly
+from cnnvis_cli.engine.evolution.encoding import Genome, Images, hsv_to_rgb, mutate_uniformly, to_uint8
 
 INPUTS = 4  # x, y, distance to the centre, and a constant 1
 WEIGHT = 10.0  # weights lie in [-WEIGHT, WEIGHT]
@@ -105,12 +105,13 @@ class Cppn:
     def render(self, genomes: Sequence[Genome], size: int | None = None) -> Images:
         size = size or self.size
         program = Program.of(genomes, self.outputs, self.device)
-        images = torch.empty((len(genomes), size * size, 3), dtype=torch.uint8)
+        images = np.empty((len(genomes), size * size, 3), np.uint8)
         for pixels, values in program.run(size):
-            values = values.add_(1).mul_(0.5).clamp_(0, 1)
-            colours = values.movedim(1, 2).expand(-1, -1, 3) if self.outputs == 1 else hsv_to_rgb(*values.unbind(1))
-            images[:, pixels] = (colours * 255 + 0.5).to(torch.uint8).cpu()
-        return images.view(len(genomes), size, size, 3).numpy()
+            parts = values.add_(1).mul_(0.5).unbind(1)
+            colours = parts * 3 if self.outputs == 1 else hsv_to_rgb(*parts)
+            for channel, colour in enumerate(colours):
+                images[:, pixels, channel] = to_uint8(colour)
+        return images.reshape(len(genomes), size, size, 3)
 
 
 def _allowed(genome: Genome, outputs: int) -> np.ndarray:

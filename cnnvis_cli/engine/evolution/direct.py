@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.evolution.encoding import Genome, Images, hsv_to_rgb, polynomial_steps
+from cnnvis_cli.engine.evolution.encoding import Genome, Images, hsv_to_rgb, polynomial_steps, to_uint8
 
 
 class Direct:
@@ -86,7 +86,8 @@ class Direct:
         images = np.empty((len(genomes), self.size, self.size, 3), np.uint8)
         for image, genome in zip(images, genomes, strict=True):
             hue, saturation, value = torch.from_numpy(genome).permute(2, 0, 1).float().div_(255).unbind()
-            image[...] = (hsv_to_rgb(hue, saturation, value) * 255 + 0.5).to(torch.uint8).numpy()
+            for channel, colour in enumerate(hsv_to_rgb(hue, saturation, value)):
+                image[..., channel] = to_uint8(colour)
         return images
 
 

@@ -59,17 +59,19 @@ def mutate_uniformly(
     return genes.clip(low, high, out=genes)
 
 
-def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """(..., 3) sRGB from hue, saturation and value, all in [0, 1]; the hue goes round the circle once."""
-    sector = hue * 6
-    chroma = saturation * value
-    channels = []
-    for offset in (5.0, 3.0, 1.0):  # k = (offset + sector) mod 6; the channel is value - chroma * max(0, min(k, 4 - k, 1))
-        k = torch.remainder(sector + offset, 6.0)
-        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
-    return torch.stack(channels, -1)
+def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Red, green and blue (sRGB) from hue, saturation and value, all in [0, 1]; the hue goes round the circle once.
+
+    A channel is the value less the chroma times how far it is off: not at all within a sixth of the circle from its own hue,
+    wholly from a third on, linearly between. (Red's own hue is both ends of the scale: its distance is that from the middle.)
+    """
+    sector, chroma = hue * 6, saturation * value
+    red = (sector - 3).abs_().neg_().add_(2)
+    green, blue = ((sector - own).abs_().sub_(1) for own in (2, 4))
+    red, green, blue = (value - off.clamp_(0, 1).mul_(chroma) for off in (red, green, blue))
+    return red, green, blue
 
 
 def to_uint8(values: Tensor) -> np.ndarray:
     """Values in [0, 1] rounded to 8 bits."""
-    return (values * 255 + 0.5).to(torch.uint8).cpu().numpy()
+    return values.mul(255).add_(0.5).to(torch.uint8).cpu().numpy()

@@ -22,8 +22,9 @@ def rng() -> np.random.Generator:
 
 
 def test_hsv_is_the_standard_librarys() -> None:
-    values = np.random.default_rng(0).random((200, 3))
-    ours = hsv_to_rgb(*torch.from_numpy(values).unbind(1)).numpy()
+    corners = np.stack(np.meshgrid(np.arange(7) / 6, [0, 0.5, 1], [0, 0.5, 1]), -1).reshape(-1, 3)
+    values = np.concatenate([corners, np.random.default_rng(0).random((200, 3))])
+    ours = torch.stack(hsv_to_rgb(*torch.from_numpy(values).unbind(1)), 1).numpy()
     assert np.allclose(ours, [colorsys.hsv_to_rgb(*row) for row in values], atol=1e-9)
 
 
