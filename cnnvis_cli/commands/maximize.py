@@ -193,7 +193,7 @@ def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome
     silent = [unit.caption for unit, value in zip(units, highest.tolist(), strict=False) if value == 0]
     if silent:
         job.warn(
-            f"{', '.join(silent)} stayed at 0: below it a rectifier passes no gradient. Name the layer before, or another start."
+            f"{', '.join(silent)} stayed at 0: a rectifier passes no gradient there. Name the layer before, or another start."
         )
 
 
