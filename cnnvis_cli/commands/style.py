@@ -38,12 +38,19 @@ def run(config: StyleConfig, job: Job) -> None:
         return
     grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(scales.layer_weights(config, network)))
     changes = cells(grid)
-    transfers = [Transfer(config.changed(change), job, network) for change in changes]
+    # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
+    content = list(config.content_layers) or default_content(list(scales.layer_weights(config, network)))
+    transfers = [Transfer(config.changed({"content_layers": content} | change), job, network) for change in changes]
     pictures = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
     page = figures.sheet([one[0] for one in pictures], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
     saved = job.save_image(page.image)
     rows = [one.scores(page.tile(saved, number)) for number, one in enumerate(transfers)]
     job.scores["pictures"] = [change | row for change, row in zip(changes, rows, strict=True)]
+
+
+def default_content(layers: list[str]) -> list[str]:
+    """The last style layer but one: relu4_1 of relu1_1 ... relu5_1."""
+    return layers[-2:][:1]
 
 
 def _paper(layers: list[str]) -> dict[str, list[Any]]:
@@ -64,7 +71,7 @@ class Transfer:
     def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
         self.config, self.job, self.network = config, job, network
         self.layers = scales.layer_weights(config, network)
-        names = config.content_layers or list(self.layers)[-2:][:1]
+        names = config.content_layers or default_content(list(self.layers))
         self.content_layers = dict(zip(names, config.content_weights or [1.0] * len(names), strict=True))
         for layer in names:
             scales.check_maps(network, layer)

@@ -28,6 +28,7 @@ class StyleConfig(StatisticsConfig):
     colors: Literal["style", "content", "histogram"] = Field(
         "style", description="content: the content's chroma; histogram: the style recoloured like the content first"
     )
+    tv: float = Field(2.0, ge=0, description="weight of the total variation: less leaves coloured grain in smooth areas")
     start: Text = Field("content", description="content, noise, style, or a picture (file or sample:NAME)")
     size: int | None = Field(None, ge=32, le=16384, description="long side in pixels; 256, or what fits the budget")
     grid: dict[str, list[Any]] | Literal["", "paper"] = Field(
