@@ -156,7 +156,7 @@ def _zoom(config: DreamConfig, job: Job, network: Network, objective: Objective,
     """Frames of a way into the picture: enlarge a little, dream a little, again and again."""
     frames = [first]
     for number in range(1, config.zoom):
-        start = dreaming.zoomed(frames[-1], config.zoom_factor)
+        start = dreaming.toned(dreaming.zoomed(frames[-1], config.zoom_factor), first)
         loop = _loop(config, network, objective, start, config.zoom_steps)
         frames.append(job.synthesize(loop, f"frame {number + 1}/{config.zoom}").pictures)
     images = [outputs.to_image(frame) for frame in frames]

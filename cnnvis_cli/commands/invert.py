@@ -122,7 +122,7 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
 
 
 def _rate(config: InvertConfig) -> float:
-    return config.rate or (0.3 if config.parameterization == "fourier" else 0.08)
+    return config.rate or (0.15 if config.parameterization == "fourier" else 0.08)
 
 
 def _start(config: InvertConfig, size: int, device: torch.device) -> Image:

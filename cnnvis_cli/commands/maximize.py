@@ -187,10 +187,21 @@ def _judged(network: Network, batch: Sequence[Unit], pictures: Tensor, size: int
         ) from None
 
 
+def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome]) -> None:
+    """A rectified unit that its start does not excite gets no gradient: its picture stays as grey as it began."""
+    highest = torch.cat([torch.stack(outcome.trace).abs().amax(0) for outcome in outcomes if outcome.trace])
+    silent = [unit.caption for unit, value in zip(units, highest.tolist(), strict=False) if value == 0]
+    if silent:
+        job.warn(
+            f"{', '.join(silent)} stayed at 0: a rectifier passes no gradient there. Name the layer before, or another start."
+        )
+
+
 def _save(
     config: MaximizeConfig, job: Job, network: Network, units: Sequence[Unit], outcomes: Sequence[Outcome], starts: Tensor
 ) -> None:
     pictures = torch.cat([outcome.pictures for outcome in outcomes])
+    _warn_of_silence(job, units, outcomes)
     if len(units) == 1:
         saved = [job.save_picture(pictures[0])]
     else:

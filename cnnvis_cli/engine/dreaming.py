@@ -94,3 +94,11 @@ def zoomed(pictures: Tensor, factor: float) -> Tensor:
     theta = torch.eye(2, 3, dtype=pictures.dtype, device=pictures.device)[None] / factor
     grid = F.affine_grid(theta.expand(len(pictures), 2, 3), list(pictures.shape), align_corners=False)
     return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+
+def toned(pictures: Tensor, like: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) with the mean and the standard deviation that each colour has in `like`: dreaming on and on
+    would end in pure colours."""
+    means, spreads = pictures.mean((2, 3), keepdim=True), pictures.std((2, 3), keepdim=True).clamp_min(1e-6)
+    toned = (pictures - means) / spreads * like.std((2, 3), keepdim=True) + like.mean((2, 3), keepdim=True)
+    return toned.clamp(0, 1)

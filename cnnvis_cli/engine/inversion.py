@@ -3,7 +3,8 @@
     x* = argmin  |Phi(x) - Phi0|^2 / |Phi0|^2 / u_code  +  variation * TV(x) / u_tv  +  norm * R(x) / u_norm
 
 Each term is counted in units u measured on natural pictures, so that one setting serves every layer of every network. The
-paper sets the balance by hand instead, three values of the variation's weight by depth.
+paper sets the balance by hand instead, three values of the variation's weight that grow with depth. Here that growth is
+measured: a layer is held to its code only as closely as it can place things in the picture, which is the pitch of its map.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from cnnvis_cli.engine.synthesize import Loop, evaluator
 
 # Brightness, blue against red, green against magenta. Natural pictures vary much less in the last two than in the first.
 OPPONENT_COLORS = torch.tensor([[3**-0.5, 3**-0.5, 3**-0.5], [2**-0.5, 0.0, -(2**-0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
-# Standard deviation in pixels of a blur that the eye hardly sees.
-_BLUR = 0.5
+# Standard deviation of the blur that makes the unit of a code, in pitches of the layer's map, and at most in picture sides:
+# beyond that nothing is left to blur.
+_BLUR, _WIDEST = 0.5, 0.25
 
 
 @dataclass(frozen=True)
 class Units:
-    """What natural pictures have. `code`: normalised squared distance of a layer's code under a blur that is hardly seen.
+    """What natural pictures have. `code`: normalised squared distance of a layer's code under a blur of half its pitch.
     `variation` (3,): total variation of each opponent colour. `norm`: mean of |2x - 1|^alpha."""
 
     code: float
@@ -57,11 +59,17 @@ def code_distance(code: Tensor, target: Tensor) -> Tensor:
     return (code - target).flatten(1).square().sum(1) / target.flatten(1).square().sum(1).clamp_min(1e-12)
 
 
+def pitch(code: Tensor, side: int) -> float:
+    """Pixels from one position of a layer's map (B, C, h, w) to the next, for pictures of `side`; of a vector, all of them."""
+    return side / max(code.shape[2:], default=1)
+
+
 @torch.no_grad()
 def natural_units(network: Network, layer: str, pictures: Tensor, *, beta: float = 2.0, alpha: float = 6.0) -> Units:
     """Measure the units on natural pictures (B, 3, H, W) of the size of those to be found."""
     code = layer_code(network, layer, pictures)
-    blurred = layer_code(network, layer, gaussian_blur(pictures, _BLUR))
+    side = max(pictures.shape[2:])
+    blurred = layer_code(network, layer, gaussian_blur(pictures, min(_BLUR * pitch(code, side), _WIDEST * side)))
     typical = norm(alpha)({IMAGES: pictures}).mean().item()
     return Units(max(code_distance(blurred, code).mean().item(), 1e-6), color_variation(pictures, beta).mean(0), typical)
 
@@ -71,8 +79,8 @@ def inversion_objective(
     code: Tensor,
     units: Units,
     *,
-    tolerance: float = 0.15,
-    variation: float = 1.0,
+    tolerance: float = 0.05,
+    variation: float = 0.2,
     norm_weight: float = 1.0,
     beta: float = 2.0,
     alpha: float = 6.0,
@@ -96,12 +104,15 @@ def inversion_objective(
 
 
 def inversion_loop(network: Network, objective: Objective, image: Image, *, steps: int, rate: float) -> Loop:
-    """Adam with the rate falling as a cosine: fast at first, and no tremble left at the end."""
+    """Adam with the rate falling as a cosine: fast at first, and no tremble left at the end.
+
+    Its memory of the gradient's size is short: once the code is found the priors are alone, and theirs is far smaller.
+    """
 
     def falling(step: int) -> float:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling)
+    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
 
 
 def check_code(network: Network, layer: str, code: Tensor, size: int) -> Tensor:

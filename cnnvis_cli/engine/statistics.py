@@ -8,11 +8,12 @@ positions (H, W) or None, distances (B,).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Summary = dict[str, Tensor]
 # Eigenvalues below this fraction of the largest are noise, and drive no gradient.
@@ -60,11 +61,26 @@ def smoothed(features: Tensor) -> Tensor:
     return (flat.softmax(1) * flat.shape[1]).view_as(features)
 
 
+class _Products(torch.autograd.Function):
+    """M M^T of maps (B, C, N). Both factors are the same, so one product is the whole gradient; autograd would make two."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        ctx.save_for_backward(maps)
+        return maps @ maps.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (maps,) = ctx.saved_tensors
+        return (maps.mT @ (gradient + gradient.mT)).mT  # in the maps' own memory order: columns of vectors
+
+
 def _moments(features: Tensor, weight: Tensor | None) -> Summary:
     maps = columns(features)
     if weight is None:
         count = features.new_full((len(features),), maps.shape[2])
-        return {"count": count, "first": maps.sum(2), "second": maps @ maps.mT}
+        return {"count": count, "first": maps.sum(2), "second": _Products.apply(maps)}
     weighted = maps * weight.flatten()
     return {"count": weight.sum().expand(len(features)), "first": weighted.sum(2), "second": weighted @ maps.mT}
 

@@ -134,30 +134,40 @@ def style_layers(network: Network) -> list[str]:
     gatys = [f"relu{block}_1" for block in range(1, 6)]
     if all(name in network.layers or name in network.aliases for name in gatys):
         return gatys
-    return [names[0] for names in _by_size(network)][:5]
+    return [_widest(layers)[0] for layers in _by_size(network)][:5]
 
 
 def other_layers(network: Network, used: Iterable[str]) -> list[str]:
-    """The last layer at each size of maps that is not among `used`: for scores on what was not optimized."""
+    """The last of the widest layers at each size of maps that are neither among `used` nor a part of these: for scores on
+    what was not optimized."""
     taken = {network.layer(name).name for name in used}
     deepest = max(network.layer(name).order for name in used)
-    found = []
-    for names in _by_size(network):
-        free = [name for name in names if name not in taken and network.layers[name].order <= deepest]
-        found += free[-1:]
-    return found or [network.layer(name).name for name in used]
+
+    def free(layer: Layer) -> bool:
+        part = any(layer.name.startswith(f"{name}.") for name in taken)
+        return layer.name not in taken and not part and layer.order <= deepest
+
+    found = [list(filter(free, layers)) for layers in _by_size(network)]
+    return [_widest(layers)[-1] for layers in found if layers] or [network.layer(name).name for name in used]
 
 
-def _by_size(network: Network) -> list[list[str]]:
-    """Names of the widest usable layers for each side of maps, large maps first; maps of one position are left out."""
+def _widest(layers: Sequence[Layer]) -> list[str]:
+    width = max(layer.channels for layer in layers)
+    return [layer.name for layer in layers if layer.channels == width]
+
+
+def _by_size(network: Network) -> list[list[Layer]]:
+    """Layers with statistics for each side of maps, large maps first. Maps of one position are left out, and maps of the
+    classes (SqueezeNet's last ones): they say what is where, not how it is painted, and would outweigh all others."""
     sizes: dict[int, list[Layer]] = {}
+    answers = network.logits_layer.channels
     for layer in network.layers.values():
-        if layer.spatial and layer.shape[1] > 1 and not any(word in layer.kind for word in _NOT_STATISTICS):
+        usable = layer.spatial and layer.shape[1] > 1 and layer.channels != answers
+        if usable and not any(word in layer.kind for word in _NOT_STATISTICS):
             sizes.setdefault(layer.shape[1], []).append(layer)
     if not sizes:
         raise UserError(f"{network.name} has no maps to take statistics of. Name them: style_layers=...")
-    widest = {side: max(layer.channels for layer in layers) for side, layers in sizes.items()}
-    return [[layer.name for layer in sizes[side] if layer.channels == widest[side]] for side in sorted(sizes, reverse=True)]
+    return [sizes[side] for side in sorted(sizes, reverse=True)]
 
 
 def stride(network: Network, layer: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,8 @@ class Place:
 
 Places = Mapping[str, Place]
 Parts = Callable[[Mapping[str, Tensor], Places], Summary]
+# Outputs of one tile, each with the gradient of the whole with respect to it.
+Pairs = Callable[[Mapping[str, Tensor], Places], Sequence[tuple[Tensor, Tensor]]]
 
 
 class Additive(Protocol):
@@ -199,17 +201,26 @@ class Tiled:
 
     def pull(self, pictures: Tensor, slopes: Mapping[str, Tensor]) -> Tensor:
         """The gradient (B, 3, H, W) that gradients with respect to the layers' whole maps make of the pictures."""
+
+        def pairs(acts: Mapping[str, Tensor], places: Places) -> list[tuple[Tensor, Tensor]]:
+            found = []
+            for layer, place in places.items():
+                height, width = acts[layer].shape[-2:]
+                found.append((acts[layer], slopes[layer][..., place.row : place.row + height, place.col : place.col + width]))
+            return found
+
+        return self._gradient(pictures, pairs)
+
+    def _gradient(self, pictures: Tensor, pairs: Pairs) -> Tensor:
+        """Back-propagation tile by tile: the gradient (B, 3, H, W) of what `pairs` gives for each tile's core."""
         leaf = pictures.detach().requires_grad_()
         whole = self._padded(leaf)
         gradient = torch.zeros_like(whole)
         for tile in self._walk(pictures):
             with torch.enable_grad():
                 cut, acts, places = self._maps(whole, tile)
-            pieces = []
-            for layer, place in places.items():
-                height, width = acts[layer].shape[-2:]
-                pieces.append(slopes[layer][..., place.row : place.row + height, place.col : place.col + width])
-            (slope,) = torch.autograd.grad([acts[layer] for layer in places], cut, pieces)
+                outputs, weights = zip(*pairs(acts, places), strict=True)
+            (slope,) = torch.autograd.grad(outputs, cut, weights)
             gradient[:, :, tile.cut[0], tile.cut[1]] += slope
         if self._circular:
             (gradient,) = torch.autograd.grad(whole, leaf, gradient)
@@ -222,20 +233,12 @@ class Tiled:
         }
         values = loss.total(summary)
         slopes = dict(zip(summary, torch.autograd.grad(values.sum(), list(summary.values()), allow_unused=True), strict=True))
-        leaf = pictures.detach().requires_grad_()
-        whole = self._padded(leaf)
-        gradient = torch.zeros_like(whole)
-        for tile in self._walk(pictures):
-            with torch.enable_grad():
-                cut, acts, places = self._maps(whole, tile)
-                one = loss.parts(acts, places)
-                pairs = [(one[key], slope) for key, slope in slopes.items() if slope is not None and one[key].requires_grad]
-            outputs, weights = zip(*pairs, strict=True)
-            (slope,) = torch.autograd.grad(outputs, cut, weights)
-            gradient[:, :, tile.cut[0], tile.cut[1]] += slope
-        if self._circular:
-            (gradient,) = torch.autograd.grad(whole, leaf, gradient)
-        return values.detach(), gradient
+
+        def pairs(acts: Mapping[str, Tensor], places: Places) -> list[tuple[Tensor, Tensor]]:
+            one = loss.parts(acts, places)
+            return [(one[key], slope) for key, slope in slopes.items() if slope is not None and one[key].requires_grad]
+
+        return values.detach(), self._gradient(pictures, pairs)
 
 
 def tiled_evaluator(tiled: Tiled, loss: Additive, pixels: Objective | None = None) -> Evaluate:

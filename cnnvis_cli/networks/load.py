@@ -79,6 +79,7 @@ def load_network(source: Source, device: torch.device) -> tuple[Network, str]:
         device=device,
         channels_last=source.memory_format == "channels_last",
         bf16=source.precision == "bf16",
+        copied=False,
     )
     return network, parts.digest
 

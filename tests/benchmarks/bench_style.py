@@ -1,6 +1,7 @@
 """Style transfer: the loop against the same one written plainly, the exact Wasserstein loss against Newton-Schulz, and memory.
 
-VGG19 with random weights (speed does not depend on them), statistics of relu1_1 to relu5_1, Adam.
+VGG19 with random weights (speed does not depend on them), statistics of relu1_1 to relu5_1, Adam. Wasserstein: a layer's whole
+loss with its gradient with respect to the layer's maps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torchvision import models
 
 from cnnvis_cli.engine.images import Pixels
 from cnnvis_cli.engine.network import Network, Preprocessing
-from cnnvis_cli.engine.statistics import Gram, trace_sqrt
+from cnnvis_cli.engine.statistics import Gram, Wasserstein
 from cnnvis_cli.engine.style import Region, StyleLoss, summarize
 from cnnvis_cli.engine.synthesize import Loop, evaluator, synthesize
 from cnnvis_cli.engine.tiling import Tiled, tiled_evaluator
@@ -118,20 +119,52 @@ class LyapunovRoot(torch.autograd.Function):
         return q / 2
 
 
-def root_duel(channels: int) -> str:
-    """The term that is dear: the trace of the root of a product of covariances, and its gradient."""
-    generator = torch.Generator().manual_seed(0)
+# Channels and side of relu1_1 to relu5_1 of VGG19 for a picture of 256 px.
+SHAPES = ((64, 256), (128, 128), (256, 64), (512, 32), (512, 16))
+
+
+def features(channels: int, side: int, seed: int) -> Tensor:
+    """Correlated, rectified maps (1, C, H, W) in the network's memory format."""
+    generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(channels, channels, generator=generator) / channels**0.5
-    maps = (mix @ torch.randn(channels, 4 * channels, generator=generator)).relu()
-    matrix = torch.cov(maps) @ torch.cov(maps.roll(1, 0)).mT
-    matrix = (matrix @ matrix.mT) + 1e-5 * torch.eye(channels)
+    maps = (mix @ torch.randn(channels, side * side, generator=generator)).relu()
+    return maps.view(1, channels, side, side).contiguous(memory_format=torch.channels_last)
 
-    def gradient(value: Callable[[Tensor], Tensor], precise: torch.dtype) -> Callable[[], object]:
-        leaf = matrix.to(precise).requires_grad_()
-        return lambda: torch.autograd.grad(value(leaf).sum(), leaf)
 
-    mine = gradient(lambda leaf: trace_sqrt(leaf[None]), torch.float64)
-    return str(duel(mine, gradient(lambda leaf: LyapunovRoot.apply(leaf).trace(), torch.float32)))
+def moments(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and covariance (C, C), with what keeps Newton-Schulz from failing, as style-transfer-pytorch has it."""
+    flat = maps.flatten(2)[0]
+    centred = flat - flat.mean(1, keepdim=True)
+    return flat.mean(1), centred @ centred.T / flat.shape[1] + 1e-4 * torch.eye(len(flat))
+
+
+Whole = Callable[[], object]
+
+
+def wasserstein_contenders(channels: int, side: int) -> tuple[Whole, Whole]:
+    """One layer's loss, covariance included, and its gradient with respect to the maps: ours, and by Newton-Schulz."""
+    goal, leaf, statistic = features(channels, side, 1), features(channels, side, 0).requires_grad_(), Wasserstein()
+    target = statistic.target([statistic.summary(goal)], [1.0])
+    goal_mean, goal_covariance = moments(goal)
+    goal_root = newton_schulz(goal_covariance)
+
+    def by_newton_schulz() -> Tensor:
+        mean, covariance = moments(leaf)
+        root = LyapunovRoot.apply(goal_root @ covariance @ goal_root)
+        return (mean - goal_mean).square().mean() + (goal_covariance + covariance - 2 * root).diagonal().mean()
+
+    return (
+        lambda: torch.autograd.grad(statistic.between(leaf, target).sum(), leaf),
+        lambda: torch.autograd.grad(by_newton_schulz(), leaf),
+    )
+
+
+def wasserstein_duels() -> None:
+    pairs = [wasserstein_contenders(*shape) for shape in SHAPES]
+    for (channels, side), pair in zip(SHAPES, pairs, strict=True):
+        print(f"  W2 loss and its gradient, {channels} maps of {side} x {side}, against Newton-Schulz: {duel(*pair)}")
+    both = duel(lambda: [mine() for mine, _ in pairs], lambda: [theirs() for _, theirs in pairs])
+    print(f"  the five layers together: {both}")
 
 
 def main() -> None:
@@ -144,8 +177,7 @@ def main() -> None:
         for frozen in (False, True):
             result = duel(ours(256, padding), plainly(256, frozen=frozen), rounds=5)
             print(f"  {STEPS} steps at 256 px, {padding} padding, against weights {'' if frozen else 'not '}frozen: {result}")
-    for channels in (128, 256, 512):
-        print(f"  W2's root, {channels} channels, against Newton-Schulz: {root_duel(channels)}")
+    wasserstein_duels()
     print(
         f"  one step at 2048 px in tiles of 512: peak memory {peak_memory('tests.benchmarks.bench_style', '2048', '512')} MiB"
     )

@@ -273,3 +273,14 @@ def test_json_lines_dry_run_and_environment(cnnvis: Run, monkeypatch: pytest.Mon
     dry = cnnvis("maximize", "--dry-run", "size=64")
     assert "steps: 7\n" in dry.out
     assert "command: maximize\n" in dry.out
+
+
+def test_units_that_stay_silent_are_named_and_only_they(cnnvis: Run) -> None:
+    said = cnnvis("maximize", "objective=channel:pool1:0-31", "size=48", "steps=4", "rotate=0", "zoom=0", "start=grey")
+    (warning,) = said.sidecar["warnings"]
+    assert warning in said.err
+    named = {text.strip() for text in warning.split(" stayed at 0")[0].split(",")}
+    values = {tile["objective"]: tile["value"] for tile in said.sidecar["scores"]["pictures"]}
+    assert {name for name, value in values.items() if value == 0} <= named
+    assert max(values[name] for name in named) < 0.02  # 8-bit grey is not quite the grey of the start
+    assert min(value for name, value in values.items() if name not in named) > 0.02

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.dreaming import guided, mirrored_jitter, octave_sizes, octaves, resampled, smoothing, zoomed
+from cnnvis_cli.engine.dreaming import guided, mirrored_jitter, octave_sizes, octaves, resampled, smoothing, toned, zoomed
 from cnnvis_cli.engine.images import Pixels
 from cnnvis_cli.engine.objectives import layer_energy
 from cnnvis_cli.engine.regularizers import gaussian_blur
@@ -94,3 +94,11 @@ def test_zoom_keeps_the_middle(factor: float) -> None:
 
 def test_resampling_details_does_not_clamp_them() -> None:
     assert resampled(torch.full((1, 3, 8, 8), -0.3), (16, 16)).max() < -0.29
+
+
+def test_toned_pictures_have_the_colours_of_the_first(images: Tensor) -> None:
+    first, later = 0.4 + 0.2 * images[:1], 0.5 + 0.5 * (images[1:] - 0.5)
+    made = toned(later, first)
+    torch.testing.assert_close(made.mean((2, 3)), first.mean((2, 3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.std((2, 3)), first.std((2, 3)), atol=1e-4, rtol=0)
+    assert toned(torch.full_like(later, 0.5), first).isfinite().all()

@@ -19,6 +19,7 @@ from cnnvis_cli.engine.inversion import (
     inversion_objective,
     layer_code,
     natural_units,
+    pitch,
     similarity,
     trunk,
 )
@@ -57,12 +58,27 @@ def test_objective_of_natural_pictures_is_their_priors_in_units(network: Network
     code = layer_code(network, "1", smooth)
     from cnnvis_cli.engine.synthesize import judge
 
-    values = judge(network, inversion_objective("1", code, units), smooth)
+    values = judge(network, inversion_objective("1", code, units, variation=1), smooth)
     assert values.mean().item() == pytest.approx(-2.0, rel=1e-3)
     data = inversion_objective("1", code, units, tolerance=0, variation=0, norm_weight=0)
     assert judge(network, data, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-1.0, rel=0.2)
     spared = inversion_objective("1", code, units, tolerance=0.4, variation=0, norm_weight=0)
     assert judge(network, spared, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-0.6, rel=0.3)
+
+
+def test_pitch_is_the_distance_of_positions_and_of_a_vector_the_whole_side() -> None:
+    assert pitch(torch.zeros(1, 8, 24, 24), 24) == 1
+    assert pitch(torch.zeros(1, 8, 5, 6), 24) == 4
+    assert pitch(torch.zeros(1, 8), 24) == 24
+
+
+def test_deeper_blocks_are_held_to_their_codes_less_closely(minivgg: Network, images: Tensor) -> None:
+    """The unit of a code grows with the pitch of the maps: what makes the error of inversions grow with depth."""
+    layers = ["relu1_2", "relu2_2", "relu3_2", "relu4_2"]
+    smooth = gaussian_blur(images, 1.0)
+    found = [natural_units(minivgg, layer, smooth).code for layer in layers]
+    assert found == sorted(found)
+    assert found[-1] > 5 * found[0]
 
 
 @pytest.mark.parametrize("way", ["pixels", "fourier"])

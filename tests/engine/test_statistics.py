@@ -65,6 +65,16 @@ def test_gradient_against_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda t: statistic.between(t, goal), x, eps=1e-5, atol=1e-4, rtol=1e-3)
 
 
+def test_the_gradient_of_products_is_that_of_autograd_in_the_maps_memory_format() -> None:
+    x = torch.cat([maps(6, 8, 0), maps(6, 8, 1)]).contiguous(memory_format=torch.channels_last).requires_grad_()
+    slope = torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(2))  # not symmetric
+    flat = x.flatten(2)
+    (expected,) = torch.autograd.grad(flat @ flat.mT, x, slope)
+    (found,) = torch.autograd.grad(Gram().summary(x)["second"], x, slope)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("name", ["gram", "wasserstein", "sliced"])
 def test_zero_and_flat_at_the_target_and_relative_far_from_it(name: str) -> None:
     statistic, y = STATISTICS[name](), maps(8, 16, 0)

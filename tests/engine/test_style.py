@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.features import activations
@@ -100,3 +101,13 @@ def test_vggs_wrap_with_circular_padding_and_strides_without_padding_do_not(netw
 def test_default_layers_and_the_others(network: Network) -> None:
     assert style_layers(network) == [f"relu{block}_1" for block in range(1, 6)]
     assert other_layers(network, ["relu1_1", "relu2_1", "relu3_1"]) == ["relu1_2", "relu2_2"]
+
+
+def test_default_layers_leave_out_the_maps_of_the_classes_and_scores_the_parts_of_what_is_used() -> None:
+    torch.manual_seed(0)
+    squeezenet = Network.frozen("squeezenet1_1", models.squeezenet1_1(weights=None))
+    layers = style_layers(squeezenet)
+    assert layers == ["features.1", "features.3", "features.6", "features.11"]
+    others = other_layers(squeezenet, layers)
+    assert others
+    assert not any(other == layer or other.startswith(f"{layer}.") for other in others for layer in layers)
