@@ -62,6 +62,7 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores.update({key: value for key, value in rows[0].items() if key not in ("saved", "picture")})
     else:
         job.scores["pictures"], job.scores["fooled"] = len(rows), sum(row["fooled"] for row in rows)
+        job.scores["wrong_before_any_attack"] = sum(row["answer_before"] != row["label"] for row in rows)
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
         job.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
     if config.budgets:
