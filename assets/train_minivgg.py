@@ -170,7 +170,7 @@ def resolution(epoch: float, epochs: int) -> int:
 
 
 def start(args: argparse.Namespace, classes: int) -> nn.Module:
-    """A fresh network with BatchNorm, or that of `--start`, which is then finished without."""
+    """A fresh network with BatchNorm, or the folded one of `--start`, without."""
     if args.start:
         network = minivgg(classes)
         network.load_state_dict({key: value.float() for key, value in load_file(args.start).items()})

@@ -59,7 +59,7 @@ class NetworkConfig(CommandConfig):
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
     memory_format: Literal["channels_last", "contiguous"] = Field(
-        "channels_last", description="how activations lie in memory; the first was faster for every family measured"
+        "channels_last", description="how activations lie in memory; the first was faster for nearly every family"
     )
 
 

@@ -89,25 +89,6 @@ def test_several_pictures_and_any_fill(cnnvis: Cli) -> None:
         assert [row["picture"] for row in ran.sidecar["scores"]["pictures"]] == ["brick", "grass"]
 
 
-def test_a_corrupt_picture_in_a_folder_is_named_left_out_and_counted(cnnvis: Cli, tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("a", "c"):
-        Image.effect_noise((40, 40), 60).save(folder / f"{name}.png")
-    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:200])
-    ran = cnnvis("occlude", f"image={folder}", "size=32", "score=false", "window=16", "stride=16", "check=0")
-    assert ran.code == 1
-    assert "b.png" in ran.err
-    assert "1 picture that could not be read was left out" in ran.err
-    assert [row["picture"] for row in ran.sidecar["scores"]["pictures"]] == ["a", "c"]
-    assert list(ran.sidecar["skipped"]) == [str(folder / "b.png")]
-    for name in ("a", "c"):
-        (folder / f"{name}.png").write_text("no picture")
-    ran = cnnvis("occlude", f"image={folder}", "name=none")
-    assert ran.code == 2
-    assert "none of the 3 pictures can be read" in ran.err
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
