@@ -85,6 +85,7 @@ def _other(entry: str) -> NetworkConfig:
 
 def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
     cases: list[Case] = []
+    unread: list[Source] = []
     size = config.size or network.size
     for what in config.image:
         if what == "noise":
@@ -92,14 +93,18 @@ def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
             cases.append(Case("noise", eight_bit(picture)))
             continue
         for source in find_pictures(what):
-            cases.append(Case(_unique(source, cases), _prepared(job, source, network, size), source.label))
+            if (picture := job.read_or_skip(source)) is None:
+                unread.append(source)
+                continue
+            cases.append(Case(_unique(source, cases), _prepared(picture, network, size), source.label))
+    if not cases:
+        raise job.unreadable(unread)
     return cases
 
 
-def _prepared(job: Job, source: Source, network: Network, size: int) -> Tensor:
+def _prepared(picture: Tensor, network: Network, size: int) -> Tensor:
     """The picture as the network is tested: resized, the centre square, 8-bit. One of the right size is taken as it is, so
     that what `fool` saved can be given to it again."""
-    picture = job.read(source)
     if picture.shape[-2:] != (size, size):
         picture = to_square(picture, size, round(size * network.preprocessing.resize / network.size))
     return eight_bit(picture)
