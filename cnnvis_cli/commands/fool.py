@@ -62,6 +62,7 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores.update({key: value for key, value in rows[0].items() if key not in ("saved", "picture")})
     else:
         job.scores["pictures"], job.scores["fooled"] = len(rows), sum(row["fooled"] for row in rows)
+        job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in rows)
         job.scores["wrong_before_any_attack"] = sum(row["answer_before"] != row["label"] for row in rows)
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
         job.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
@@ -181,7 +182,7 @@ def _budget(config: FoolConfig) -> Budget:
 
 def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> dict[str, Any]:
     """The 8-bit pictures to save with their costs. What was finished when a run was interrupted is taken from its state."""
-    state = job.saved_state or {"pictures": [], "queries": [], "gradients": [], "how": []}
+    state = job.saved_state or {"pictures": [], "queries": [], "gradients": [], "how": [], "worked": []}
     batch = len(pictures) if config.attack == "universal" else config.batch
     places = list(torch.arange(len(pictures)).split(batch))
     total = config.queries if config.attack == "square" else config.steps or 40
@@ -205,6 +206,7 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
         state["queries"].append(problem.queries)
         state["gradients"].append(problem.gradients)
         state["how"].extend(settled.how)
+        state["worked"].append(settled.worked)
     return {key: value if key == "how" else torch.cat(value) for key, value in state.items()}
 
 
@@ -241,6 +243,7 @@ def _row(
         "label": network.class_name(int(goal.labels)),
         "target": "" if goal.targets is None else network.class_name(int(wanted)),
         "fooled": fooled,
+        "fooled_before_saving": bool(attacked["worked"][number]),
         "answer_before": network.class_name(int(before.argmax())),
         "probability_before": before.max().item(),
         "answer": network.class_name(best),

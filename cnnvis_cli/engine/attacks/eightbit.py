@@ -26,11 +26,13 @@ OUTWARD = (0.4, 0.3, 0.2, 0.1, 0.03)
 
 @dataclass(frozen=True)
 class Settled:
-    """8-bit `pictures` (B, 3, H, W), whether each fools the network (B,), and how that came about."""
+    """8-bit `pictures` (B, 3, H, W), whether each fools the network (B,), how that came about, and whether the float picture
+    that it was made from did (B,)."""
 
     pictures: Tensor
     fooled: Tensor
     how: list[How]
+    worked: Tensor
 
 
 def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled:
@@ -59,7 +61,7 @@ def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled
     attempt("lattice", partial(lattice_search, problem, rounds=searches))
     for threshold in OUTWARD:
         attempt("outward", partial(_outward, problem, threshold))
-    return Settled(result, fooled, how)
+    return Settled(result, fooled, how, worked)
 
 
 def _outward(problem: Problem, threshold: float, places: Tensor, pictures: Tensor) -> Tensor:

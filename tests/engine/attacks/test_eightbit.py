@@ -44,6 +44,7 @@ def test_repair_keeps_the_smallest_changes(network: Network, pictures: Tensor, g
     assert plain.sum() < worked.sum()
     kept = settle(problem, found)
     assert torch.equal(kept.pictures, eight_bit(kept.pictures))
+    assert torch.equal(kept.worked, worked)
     assert kept.fooled.sum() >= 0.95 * worked.sum()
     assert torch.equal(network(kept.pictures).argmax(1) != goal.labels, kept.fooled)
     assert "lattice" in kept.how
