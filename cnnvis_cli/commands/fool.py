@@ -94,10 +94,10 @@ def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
             cases.append(Case("noise", eight_bit(picture)))
             continue
         for source in find_pictures(what):
-            if (picture := job.read_or_skip(source)) is None:
+            if (shown := job.read_or_skip(source)) is None:
                 unread.append(source)
                 continue
-            cases.append(Case(_unique(source, cases), _prepared(picture, network, size), source.label))
+            cases.append(Case(_unique(source, cases), _prepared(shown, network, size), source.label))
     if not cases:
         raise job.unreadable(unread)
     return cases

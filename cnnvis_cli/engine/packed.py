@@ -22,6 +22,7 @@ MOST_PHASE_WORK = 1.5
 AVAILABLE = torch.backends.mkldnn.is_available() and all(
     hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight")
 )
+PRODUCTS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,14 @@ class _Convolution:
         taps = F.pad(self.weight.detach(), (0, u * z - width, 0, t * s - height))
         taps = taps.view(out, inner, t, s, u, z).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
         return taps.reshape(inner * s * z, out, t, u)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right.mT of matrices (B, n, k), (B, m, k); single float32 ones on the CPU by oneDNN, often twice as fast."""
+    fits = left.dtype == right.dtype == torch.float32 and left.device.type == "cpu" and len(left) == len(right) == 1
+    if not fits or not PRODUCTS or torch.is_autocast_enabled("cpu"):
+        return left @ right.mT
+    return torch.ops.mkldnn._linear_pointwise(left[0], right[0], None, "none", [], "")[None]
 
 
 class _Apply(torch.autograd.Function):

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cnnvis_cli.engine.packed import product
+
 Summary = dict[str, Tensor]
 # Eigenvalues below this fraction of the largest are noise, and drive no gradient.
 FLOOR = {torch.float64: 1e-13, torch.float32: 1e-7}
@@ -67,13 +69,13 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
         ctx.save_for_backward(maps)
-        return maps @ maps.mT
+        return product(maps, maps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (maps,) = ctx.saved_tensors
-        return (maps.mT @ (gradient + gradient.mT)).mT  # in the maps' own memory order: columns of vectors
+        return product(maps.mT, gradient + gradient.mT).mT  # in the maps' own memory order: columns of vectors
 
 
 def _moments(features: Tensor, weight: Tensor | None) -> Summary:
@@ -143,7 +145,8 @@ class Wasserstein:
     def distance(self, summary: Summary, target: Summary) -> Tensor:
         mean, covariance = _covariance(summary)
         trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
-        return self._distance(mean, trace, target["root"].mT @ covariance @ target["root"], target, summary["first"].dtype)
+        overlap = _Overlap.apply(covariance, target["root"])
+        return self._distance(mean, trace, overlap, target, summary["first"].dtype)
 
     def between(self, features: Tensor, target: Summary, weight: Tensor | None = None) -> Tensor:
         positions = features.shape[2] * features.shape[3]
@@ -153,12 +156,12 @@ class Wasserstein:
         mean = maps.mean(2)
         centred = (maps - mean[:, :, None]) / positions**0.5
         across = target["root"].mT @ centred
-        return self._distance(mean, centred.square().sum((1, 2)), across.mT @ across, target, features.dtype)
+        return self._distance(mean, centred.square().sum((1, 2)), trace_sqrt(across.mT @ across), target, features.dtype)
 
     @staticmethod
-    def _distance(mean: Tensor, trace: Tensor, product: Tensor, target: Summary, dtype: torch.dtype) -> Tensor:
+    def _distance(mean: Tensor, trace: Tensor, overlap: Tensor, target: Summary, dtype: torch.dtype) -> Tensor:
         shift = (mean - target["mean"]).square().sum(1)
-        return ((shift + trace + target["trace"] - 2 * trace_sqrt(product)) / target["energy"]).to(dtype)
+        return ((shift + trace + target["trace"] - 2 * overlap) / target["energy"]).to(dtype)
 
 
 def _covariance(summary: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -173,13 +176,43 @@ def trace_sqrt(matrices: Tensor) -> Tensor:
 
     sqrt(v + f) - sqrt(f) stands for the root of an eigenvalue v, with f a FLOOR times the largest: bounded gradients.
     """
-    matrices = (matrices + matrices.mT) / 2
     try:
-        values = torch.linalg.eigvalsh(matrices).clamp_min(0)
+        values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2).clamp_min(0)
     except torch.linalg.LinAlgError:
         return matrices.sum((1, 2)) * torch.nan
-    floor = (FLOOR[values.dtype] * values[:, -1:]).detach().clamp_min(1e-30)
+    floor = _floor(values)
     return ((values + floor).sqrt() - floor.sqrt()).sum(1)
+
+
+def _floor(values: Tensor) -> Tensor:
+    return (FLOOR[values.dtype] * values[:, -1:]).detach().clamp_min(1e-30)
+
+
+class _Overlap(torch.autograd.Function):
+    """`trace_sqrt` of L^T C L for covariances C (B, C, C) and roots L (1, C, r). Its gradient with respect to C is P P^T with
+    P = L V diag(v + f)^-1/4 / sqrt(2): two products, where autograd makes three and more."""
+
+    @staticmethod
+    def forward(ctx: Any, covariance: Tensor, root: Tensor) -> Tensor:
+        matrices = root.mT @ covariance @ root
+        if not ctx.needs_input_grad[0]:
+            return trace_sqrt(matrices)
+        try:
+            values, vectors = torch.linalg.eigh((matrices + matrices.mT) / 2)
+        except torch.linalg.LinAlgError:
+            ctx.save_for_backward(covariance * torch.nan)
+            return matrices.sum((1, 2)) * torch.nan
+        floor = _floor(values.clamp_min(0))
+        roots = (values.clamp_min(0) + floor).sqrt()
+        slopes = torch.where(values > 0, 0.5 / roots, 0)
+        ctx.save_for_backward(root @ (vectors * slopes.sqrt()[:, None, :]))
+        return (roots - floor.sqrt()).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (factor,) = ctx.saved_tensors
+        return gradient[:, None, None] * (factor @ factor.mT), None
 
 
 class Sliced:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.packed import PackedConvolutions
+from cnnvis_cli.engine.packed import PackedConvolutions, product
 
 SHAPES = [
     # kernel, stride, padding, height, width
@@ -95,3 +95,15 @@ def test_a_network_packs_and_can_be_asked_not_to():
     torch.testing.assert_close(network(images), plain)
     assert len(network.packing.known) == 2
     assert not copy.deepcopy(network).packing.known
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_products_are_those_of_matmul_in_any_memory_order(batch, dtype):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(batch, rows, 50, generator=generator, dtype=dtype) for rows in (30, 7))
+    expected = left @ right.mT
+    torch.testing.assert_close(product(left, right), expected)
+    columns = left.mT.contiguous().mT
+    torch.testing.assert_close(product(columns, right), expected)
+    torch.testing.assert_close(product(columns, columns), left @ left.mT)

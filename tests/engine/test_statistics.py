@@ -140,6 +140,14 @@ def test_trace_of_the_root_survives_degeneracy_and_tells_of_nan() -> None:
     assert trace_sqrt(torch.full((1, 3, 3), torch.nan)).isnan().all()
 
 
+def test_wasserstein_of_broken_features_is_nan_and_its_gradient_too() -> None:
+    statistic, goal = Wasserstein(), target(Wasserstein(), maps(6, 8, 1))
+    x = maps(6, 8, 0).fill_(torch.inf).requires_grad_()
+    value = statistic.between(x, goal)
+    assert value.isnan().all()
+    assert torch.autograd.grad(value.sum(), x)[0].isnan().any()
+
+
 def test_sliced_sees_what_mean_and_covariance_do_not() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(1, 1, 64, 64, generator=generator)
