@@ -51,7 +51,7 @@ def run(config: InvertConfig, job: Job) -> None:
     for number, layer in enumerate(layers, start=1):
         objective = _objective(config, network, layer, codes[layer], natural)
         image = _start(config, size, network.device)
-        loop = inversion.inversion_loop(network, objective, image, steps=config.steps, rate=_rate(config))
+        loop = inversion.inversion_loop(network, objective, image, steps=config.steps, rate=config.rate)
         outcome = job.synthesize(loop, f"{layer} ({number}/{len(layers)})")
         found.append(Inversion(layer, codes[layer], outcome.pictures))
         traces[layer] = outcome.means
@@ -121,10 +121,6 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
     )
 
 
-def _rate(config: InvertConfig) -> float:
-    return config.rate or (0.15 if config.parameterization == "fourier" else 0.08)
-
-
 def _start(config: InvertConfig, size: int, device: torch.device) -> Image:
     seeds = range(config.seed, config.seed + config.count)
     if config.parameterization == "fourier":
@@ -138,7 +134,7 @@ def _without(config: InvertConfig, job: Job, network: Network, one: Inversion, m
     start = one.pictures[:1].expand(len(masks), -1, -1, -1)
     image: Image = Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
     objective = _objective(config, network, one.layer, codes, natural)
-    loop = inversion.inversion_loop(network, objective, image, steps=max(1, config.steps // 4), rate=0.3 * _rate(config))
+    loop = inversion.inversion_loop(network, objective, image, steps=max(1, config.steps // 4), rate=0.3 * config.rate)
     return job.synthesize(loop, f"{one.layer} without a channel").pictures
 
 

@@ -20,18 +20,18 @@ class InvertConfig(NetworkConfig):
     )
     count: int = Field(1, ge=1, le=64, description="so many different pictures of each code, from different seeds")
     size: int | None = Field(None, ge=8, le=2048, description="side in pixels; the network's own if empty")
-    parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
+    parameterization: Literal["pixels", "fourier"] = Field("pixels", description="how the picture is written down")
     steps: int = Field(200, ge=1, description="updates at most")
-    rate: float | None = Field(None, gt=0, description="first step size; 0.15 for fourier, 0.08 for pixels")
+    rate: float = Field(0.2, gt=0, description="first step size")
     noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
     tolerance: float = Field(
         0.05,
         ge=0,
         description="distance of codes that does not count, in units of a blur by half the map's pitch; 0: all counts",
     )
-    variation: float = Field(0.2, ge=0, description="weight of the total variation, in units of natural pictures")
+    variation: float = Field(0.08, ge=0, description="weight of the total variation, in units of natural pictures")
     beta: float = Field(2.0, ge=1, le=4, description="its exponent")
-    norm: float = Field(1.0, ge=0, description="weight of the alpha-norm, in units of natural pictures")
+    norm: float = Field(0.05, ge=0, description="weight of the alpha-norm, in units of natural pictures")
     alpha: float = Field(6.0, ge=1, description="its exponent")
     channels: bool = Field(False, description="rank the layer's channels by how much they matter to what follows")
     following: Text = Field("", description="the layer where that is measured; the logits if empty")

@@ -79,9 +79,9 @@ def inversion_objective(
     code: Tensor,
     units: Units,
     *,
-    tolerance: float = 0.05,
-    variation: float = 0.2,
-    norm_weight: float = 1.0,
+    tolerance: float = 0.0,
+    variation: float = 0.0,
+    norm_weight: float = 0.0,
     beta: float = 2.0,
     alpha: float = 6.0,
 ) -> Objective:

@@ -58,7 +58,7 @@ def test_objective_of_natural_pictures_is_their_priors_in_units(network: Network
     code = layer_code(network, "1", smooth)
     from cnnvis_cli.engine.synthesize import judge
 
-    values = judge(network, inversion_objective("1", code, units, variation=1), smooth)
+    values = judge(network, inversion_objective("1", code, units, variation=1, norm_weight=1), smooth)
     assert values.mean().item() == pytest.approx(-2.0, rel=1e-3)
     data = inversion_objective("1", code, units, tolerance=0, variation=0, norm_weight=0)
     assert judge(network, data, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-1.0, rel=0.2)
