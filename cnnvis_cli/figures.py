@@ -33,24 +33,27 @@ def sheet(
 ) -> Sheet:
     """Tiles (PIL pictures or tensors (3, H, W) in [0, 1]) in rows, each with its caption below; as square as possible.
 
-    Captions are shortened to the tile's width. Tiles of different sizes are centred in cells of the largest.
+    Each line of a caption is shortened to the tile's width. Tiles of different sizes are centred in cells of the largest.
     """
     images = [tile if isinstance(tile, Image.Image) else to_image(tile) for tile in tiles]
     width, height = max(i.width for i in images), max(i.height for i in images)
     columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     font = ImageFont.load_default(size=max(10, min(16, width // 9)))
-    line = math.ceil(font.getbbox("Ag")[3]) + 4 if any(captions) else 0
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + line + gap) + gap), _PAPER)
+    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    line = math.ceil(font.getbbox("Ag")[3]) + 4
+    footer = lines * line
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + footer + gap) + gap), _PAPER)
     draw = ImageDraw.Draw(page)
     boxes = []
     for number, image in enumerate(images):
-        x, y = gap + number % columns * (width + gap), gap + number // columns * (height + line + gap)
+        x, y = gap + number % columns * (width + gap), gap + number // columns * (height + footer + gap)
         left, top = x + (width - image.width) // 2, y + (height - image.height) // 2
         page.paste(image.convert("RGB"), (left, top))
         boxes.append((left, top, left + image.width, top + image.height))
-        if line and number < len(captions):
-            draw.text((x + width / 2, y + height + 1), fit_text(captions[number], width, font), _INK, font, anchor="ma")
+        for place, words in enumerate(captions[number].split("\n") if number < len(captions) else ()):
+            under = (x + width / 2, y + height + 1 + place * line)
+            draw.text(under, fit_text(words, width, font), _INK, font, anchor="ma")
     return Sheet(page, tuple(boxes))
 
 

@@ -62,7 +62,7 @@ def _caption(change: Mapping[str, Any]) -> str:
     def shown(value: Any) -> str:
         return f"to {value[-1]}" if isinstance(value, list) else str(value)
 
-    return ", ".join(f"{key} {shown(value)}" for key, value in change.items())
+    return "\n".join(f"{key.removeprefix('style_')} {shown(value)}" for key, value in change.items())
 
 
 class Transfer:

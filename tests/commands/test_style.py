@@ -114,6 +114,15 @@ def test_a_grid_of_two_keys(cnnvis: Run) -> None:
         assert page.width > 3 * 64
 
 
+def test_the_content_layer_stays_the_same_across_a_grid_of_style_layers(cnnvis: Run) -> None:
+    ran = cnnvis("style", *SMALL, "style_layers=relu1_1,relu2_1,relu3_1", "grid.style_layers=[[relu1_1],[relu1_1,relu2_1]]")
+    assert ran.code == 0, ran.err
+    first, second = ran.sidecar["scores"]["pictures"]
+    # How far the style is from the content, at the content's layer: equal only if that layer is.
+    assert first["content_distance_of_style"] == second["content_distance_of_style"] > 0
+    assert first["content_distance"] != second["content_distance"]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
