@@ -204,6 +204,20 @@ def unfold(folded: nn.Module, images: Tensor, classes: int) -> nn.Module:
     return network
 
 
+def descent(network: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
+    """Biases and BatchNorm's weights do not decay."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
+
+
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -217,10 +231,7 @@ def train(args: argparse.Namespace) -> None:
     network = network.to(memory_format=torch.channels_last)
     forward = torch.compile(network) if args.compile else network
     average = copy.deepcopy(network)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    optimizer = descent(network, args)
     steps = len(data.pictures) // args.batch
     log: list[dict[str, float]] = []
     began = time.perf_counter()
@@ -255,9 +266,7 @@ def train(args: argparse.Namespace) -> None:
             optimizer.step()
             losses.append(loss.item())
             decay = min(0.998, (1 + epoch * steps + step) / (10 + epoch * steps + step))
-            with torch.no_grad():
-                for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                    a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
+            follow(average, network, decay)
             if step % 20 == 0:
                 print(
                     f"{epoch} {step}/{steps} {time.perf_counter() - began:.0f} s loss {np.mean(losses[-20:]):.3f}", flush=True
