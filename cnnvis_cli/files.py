@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,13 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def clear(path: Path) -> None:
+    """Remove the file, if there is one, and what a process that was killed while it wrote that file left beside it."""
+    path.unlink(missing_ok=True)
+    for half in path.parent.glob(f".{glob.escape(path.name[:200])}.*.tmp"):
+        half.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -344,7 +344,7 @@ class Job:
         }
         outputs.write_json(self.sidecar, values)
         for left in (self.state_file, self.path("partial")):
-            left.unlink(missing_ok=True)
+            files.clear(left)
 
 
 def _brief(inputs: dict[str, str], most: int = 100) -> dict[str, str]:

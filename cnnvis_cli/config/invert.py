@@ -21,7 +21,7 @@ class InvertConfig(NetworkConfig):
     count: int = Field(1, ge=1, le=64, description="so many different pictures of each code, from different seeds")
     size: int | None = Field(None, ge=8, le=2048, description="side in pixels; the network's own if empty")
     parameterization: Literal["pixels", "fourier"] = Field("pixels", description="how the picture is written down")
-    steps: int = Field(200, ge=1, description="updates at most")
+    steps: int = Field(400, ge=1, description="updates at most")
     rate: float = Field(0.2, gt=0, description="first step size")
     noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
     tolerance: float = Field(
