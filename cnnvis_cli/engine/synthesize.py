@@ -20,6 +20,7 @@ from torch import Tensor
 from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.features import activations
 from cnnvis_cli.engine.images import Image, load_parameters
+from cnnvis_cli.engine.memory import freed_memory_kept
 from cnnvis_cli.engine.network import Network
 from cnnvis_cli.engine.objectives import Objective
 from cnnvis_cli.engine.transforms import Transform
@@ -298,14 +299,15 @@ def synthesize(
     can do that), the best pictures so far are returned and `stopped` is "diverged"; RunError if there is none yet.
     """
     run, watch = _Run(loop, state, before), watch or Watch()
-    while (reason := run.stopped()) is None:
-        if watch.should_stop():
-            reason = "interrupted"
-            break
-        if not run.step():
-            reason = "diverged"
-            break
-        watch.on_step(len(run.trace), run.values, run.before)
+    with freed_memory_kept():
+        while (reason := run.stopped()) is None:
+            if watch.should_stop():
+                reason = "interrupted"
+                break
+            if not run.step():
+                reason = "diverged"
+                break
+            watch.on_step(len(run.trace), run.values, run.before)
     if reason == "diverged":
         if run.best is None:
             raise RunError("the objective is not a number at the start. A smaller rate or float32 precision may help.")

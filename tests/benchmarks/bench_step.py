@@ -26,7 +26,7 @@ LAYERS = {
     "squeezenet1_0": ("features.8", "features_8"),
     "vgg16": ("features.20", "features_20"),
 }
-STEPS = 4
+STEPS = 16
 
 
 def build(name: str) -> torch.nn.Module:
