@@ -167,9 +167,10 @@ def loop_for(
     tiled: Tiled | None = None,
     transform: Transform | None = None,
     gradient: Callable[[Tensor], Tensor] | None = None,
+    around: bool = False,
 ) -> Loop:
-    """The loop at one scale: minus the loss and the total variation, on pixels."""
-    pixels = -config.tv * total_variation() if config.tv else None
+    """The loop at one scale: minus the loss and the total variation, on pixels. `around`: the picture is to wrap."""
+    pixels = -config.tv * total_variation(around=around) if config.tv else None
     if tiled is not None:
         evaluate = tiled_evaluator(tiled, loss, pixels)
     else:

@@ -101,6 +101,7 @@ def _scores(
     }
     if config.tileable:
         found["seam_ratio"] = texture_scores.seam_ratio(saved)
+        found["line_ratio"] = texture_scores.line_ratio(saved)
     return found
 
 
@@ -214,6 +215,7 @@ class Synthesis:
             tiled=Tiled(network, layers, tile, circular=config.tileable) if tile else None,
             transform=jitter(max(height, width)) if self.rolled else None,
             gradient=_grey if self.grey else None,
+            around=config.tileable,
         )
 
 

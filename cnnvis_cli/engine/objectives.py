@@ -149,10 +149,15 @@ def norm(p: float = 2.0) -> Objective:
     return _of_images(lambda x: (2 * x - 1).abs().pow(p).flatten(1).mean(1), f"norm:{p:g}")
 
 
-def total_variation(beta: float = 2.0) -> Objective:
-    """Mean over pixels of (dx^2 + dy^2)^(beta / 2) (Mahendran and Vedaldi 2015, section 2, there a sum)."""
+def total_variation(beta: float = 2.0, *, around: bool = False) -> Objective:
+    """Mean over pixels of (dx^2 + dy^2)^(beta / 2) (Mahendran and Vedaldi 2015, section 2, there a sum).
+
+    `around`: the last row and column are neighbours of the first.
+    """
 
     def value(x: Tensor) -> Tensor:
+        if around:
+            x = F.pad(x, (0, 1, 0, 1), mode="circular")
         dx = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
         dy = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
         return (dx.square() + dy.square() + 1e-8).pow(beta / 2).flatten(1).mean(1)

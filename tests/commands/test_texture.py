@@ -30,6 +30,7 @@ def test_a_tileable_texture_wraps_without_a_seam(cnnvis: Run) -> None:
     ran = cnnvis("texture", "exemplar=sample:grass", *SMALL, "steps=40", "tileable=true")
     assert ran.code == 0, ran.err
     assert ran.sidecar["scores"]["seam_ratio"] <= 1.05
+    assert ran.sidecar["scores"]["line_ratio"] < 1.7, "nor is it hidden inside"
 
 
 @pytest.mark.parametrize(

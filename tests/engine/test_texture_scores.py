@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.texture_scores import copy_rate, cut_where_least_seen, seam_ratio, spectrum_distance
+from cnnvis_cli.engine.texture_scores import copy_rate, cut_where_least_seen, line_ratio, seam_ratio, spectrum_distance
 
 
 def test_a_periodic_picture_has_no_seam_and_a_ramp_has_one() -> None:
@@ -22,6 +22,16 @@ def test_a_torus_is_cut_where_it_is_least_seen(images: Tensor) -> None:
     rolled = cut_where_least_seen(smooth)
     assert seam_ratio(rolled) < 1
     assert torch.equal(rolled.flatten().sort().values, smooth.flatten().sort().values)  # nothing but a roll
+
+
+def test_a_seam_inside_is_found() -> None:
+    noise = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    assert line_ratio(noise) < 1.4
+    dotted = noise.clone()
+    dotted[..., ::2, 31] = 1
+    dotted[..., 1::2, 32] = 0
+    assert line_ratio(dotted) > 1.2 * line_ratio(noise)
+    assert seam_ratio(dotted) == pytest.approx(seam_ratio(noise), rel=0.05)
 
 
 def test_a_copy_is_a_copy_and_a_mirror_image_of_noise_is_none(images: Tensor) -> None:
