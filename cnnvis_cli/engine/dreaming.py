@@ -53,9 +53,13 @@ def octaves(picture: Tensor, sizes: Sequence[tuple[int, int]], make_loop: Callab
 
 def smoothing(sigma: float) -> Gradient:
     """Equal parts of the gradient's detail and of its blurs by `sigma` and 2 `sigma` pixels, each over its mean magnitude:
-    a cheap form of dividing the bands of a Laplacian pyramid by their strength, so that fine strokes do not win alone."""
+    a cheap form of dividing the bands of a Laplacian pyramid by their strength, so that fine strokes do not win alone.
+
+    Its mean over the picture, for each colour, is taken out: first layers would dye the whole picture, and see nothing more.
+    """
 
     def change(gradient: Tensor) -> Tensor:
+        gradient = gradient - gradient.mean((2, 3), keepdim=True)
         bands = [gradient, gaussian_blur(gradient, sigma), gaussian_blur(gradient, 2 * sigma)]
         return torch.stack([band / mean_magnitude(band) for band in bands]).mean(0)
 

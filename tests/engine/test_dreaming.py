@@ -58,13 +58,14 @@ def test_guide_pulls_to_the_best_fitting_feature(generator: torch.Generator) -> 
     torch.testing.assert_close(gradient[0, :, 1, 2] * 20, expected)
 
 
-def test_smoothing_keeps_constants_and_strengthens_what_is_coarse(generator: torch.Generator) -> None:
-    constant = torch.full((1, 3, 16, 16), 2.0)
-    torch.testing.assert_close(smoothing(1.0)(constant), torch.ones_like(constant))
+def test_smoothing_leaves_the_colour_of_the_whole_and_strengthens_what_is_coarse(generator: torch.Generator) -> None:
+    dye = torch.tensor([3.0, 0.0, 3.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)  # what a first layer wants: all in magenta
+    assert not smoothing(1.0)(dye).any()
     fine = torch.randn(1, 3, 64, 64, generator=generator)
     coarse = gaussian_blur(torch.randn(1, 3, 64, 64, generator=generator), 6.0)
     coarse = 0.2 * coarse / mean_magnitude(coarse)
     smooth = smoothing(1.0)(fine + coarse)
+    torch.testing.assert_close(smoothing(1.0)(fine + coarse + dye), smooth, rtol=1e-3, atol=1e-4)
 
     def share(gradient: Tensor) -> float:
         low = gaussian_blur(gradient, 6.0)
