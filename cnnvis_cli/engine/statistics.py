@@ -7,7 +7,8 @@ positions (H, W) or None, distances (B,).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -135,7 +136,8 @@ class Wasserstein:
     def target(self, summaries: Sequence[Summary], shares: Sequence[float]) -> Summary:
         means, covariances = zip(*map(_covariance, summaries), strict=True)
         mean, covariance = _weighted(means, shares), _weighted(covariances, shares)
-        values, vectors = torch.linalg.eigh(covariance)
+        with one_thread():
+            values, vectors = torch.linalg.eigh(covariance)
         rank = max(1, int((values > values[..., -1:] * FLOOR[values.dtype]).sum()))
         root = vectors[..., -rank:] * values[..., None, -rank:].clamp_min(0).sqrt()
         trace = values.clamp_min(0).sum(-1)
@@ -171,13 +173,25 @@ def _covariance(summary: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return mean, second - mean[:, :, None] * mean[:, None, :]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For eigenvalues of matrices of a layer's channels: on two threads they took two to seven times as long as on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def trace_sqrt(matrices: Tensor) -> Tensor:
     """(B,) trace of the square root of positive semidefinite matrices (B, n, n); NaN where a matrix is not finite.
 
     sqrt(v + f) - sqrt(f) stands for the root of an eigenvalue v, with f a FLOOR times the largest: bounded gradients.
     """
     try:
-        values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2).clamp_min(0)
+        with one_thread():
+            values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2).clamp_min(0)
     except torch.linalg.LinAlgError:
         return matrices.sum((1, 2)) * torch.nan
     floor = _floor(values)
@@ -198,7 +212,8 @@ class _Overlap(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return trace_sqrt(matrices)
         try:
-            values, vectors = torch.linalg.eigh((matrices + matrices.mT) / 2)
+            with one_thread():
+                values, vectors = torch.linalg.eigh((matrices + matrices.mT) / 2)
         except torch.linalg.LinAlgError:
             ctx.save_for_backward(covariance * torch.nan)
             return matrices.sum((1, 2)) * torch.nan

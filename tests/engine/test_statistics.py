@@ -148,6 +148,17 @@ def test_wasserstein_of_broken_features_is_nan_and_its_gradient_too() -> None:
     assert torch.autograd.grad(value.sum(), x)[0].isnan().any()
 
 
+def test_threads_are_as_before_after_eigenvalues_and_errors() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trace_sqrt(torch.eye(4)[None])
+        trace_sqrt(torch.full((1, 4, 4), torch.nan))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_sliced_sees_what_mean_and_covariance_do_not() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(1, 1, 64, 64, generator=generator)
