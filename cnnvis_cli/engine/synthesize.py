@@ -126,7 +126,8 @@ class Loop:
     def optimizer(self) -> torch.optim.Optimizer:
         parameters = self.image.parameters()
         if self.update == "adam":
-            return torch.optim.Adam(parameters, lr=self.rate, betas=self.betas)
+            fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+            return torch.optim.Adam(parameters, lr=self.rate, betas=self.betas, fused=fused)
         if self.update == "lbfgs":
             search = "strong_wolfe" if self.line_search else None
             return torch.optim.LBFGS(
