@@ -1,8 +1,10 @@
-"""Convolutions of frozen weights on the CPU, forward and back, with the weights packed once for oneDNN's kernels.
+"""Layers of frozen weights on the CPU, forward and back, by oneDNN: convolutions with weights packed once, linear ones as they
+are.
 
 PyTorch hands oneDNN the weights as they lie; each call then packs them anew, in both directions. Weights that never change need
 that once. The gradient with respect to the input of an unstrided convolution is itself a convolution (of the flipped weights),
 so it takes the same fast path; that of a strided one with a wide kernel (a first layer's) is one too, phase by phase.
+Linear layers gain from another library, not from packing: PyTorch hands them to BLAS, which is slower on some processors.
 """
 
 from __future__ import annotations
@@ -117,12 +119,28 @@ class _Apply(torch.autograd.Function):
         return ctx.convolution.gradient(gradient, ctx.shape), None, None
 
 
+class _Linear(torch.autograd.Function):
+    """A linear layer of rows (N, in), weights (out, in); differentiable once, with respect to the rows only."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return torch.ops.mkldnn._linear_pointwise(gradient, weight.mT, None, "none", [], ""), None, None
+
+
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
 class PackedConvolutions(TorchFunctionMode):
-    """Within the block, 2-D convolutions of frozen float32 weights on the CPU run packed; all else is as it was.
+    """Within the block, 2-D convolutions and linear layers of frozen float32 weights on the CPU run by oneDNN; all else is as
+    it was.
 
     Left to PyTorch: groups, dilation, padding by name, autocast, weights that want gradients. Changed weights are packed anew.
     """
@@ -139,6 +157,10 @@ class PackedConvolutions(TorchFunctionMode):
             result = self._convolve(*args, **(kwargs or {}))
             if result is not None:
                 return result
+        if func is F.linear:
+            result = self._multiply(*args, **(kwargs or {}))
+            if result is not None:
+                return result
         return func(*args, **(kwargs or {}))
 
     def _convolve(
@@ -151,11 +173,9 @@ class PackedConvolutions(TorchFunctionMode):
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
     ) -> Tensor | None:
-        if isinstance(padding, str) or groups != 1 or _pair(dilation) != (1, 1) or weight.requires_grad or input.ndim != 4:
+        if isinstance(padding, str) or groups != 1 or _pair(dilation) != (1, 1) or input.ndim != 4:
             return None
-        if weight.dtype != torch.float32 or input.dtype != torch.float32 or weight.device.type != "cpu":
-            return None
-        if not AVAILABLE or torch.is_autocast_enabled("cpu"):
+        if not AVAILABLE or not _frozen(input, weight):
             return None
         geometry = _Geometry(_pair(stride), _pair(padding))
         key = (id(weight), geometry)
@@ -163,3 +183,16 @@ class PackedConvolutions(TorchFunctionMode):
         if known is None or known.weight is not weight or known.version != weight._version:
             known = self.known[key] = _Convolution(weight, geometry)
         return _Apply.apply(input, bias, known)
+
+    @staticmethod
+    def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+        wants = bias is not None and bias.requires_grad
+        if not PRODUCTS or wants or input.ndim < 2 or weight.ndim != 2 or not input.numel() or not _frozen(input, weight):
+            return None
+        return _Linear.apply(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], len(weight))
+
+
+def _frozen(input: Tensor, weight: Tensor) -> bool:
+    """Whether the layer's weights are frozen, and all is float32 on the CPU."""
+    plain = input.dtype == weight.dtype == torch.float32 and input.device.type == weight.device.type == "cpu"
+    return plain and not weight.requires_grad and not torch.is_autocast_enabled("cpu")

@@ -107,3 +107,29 @@ def test_products_are_those_of_matmul_in_any_memory_order(batch, dtype):
     columns = left.mT.contiguous().mT
     torch.testing.assert_close(product(columns, right), expected)
     torch.testing.assert_close(product(columns, columns), left @ left.mT)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (5, 40), (2, 3, 40)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_layers_give_pytorchs_numbers_in_both_directions(shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(40, 7, bias=bias).requires_grad_(False)
+    ours, theirs = (torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    with PackedConvolutions():
+        result = layer(ours)
+    made_by = result.grad_fn.next_functions[0][0]  # before it is given its shape
+    assert type(made_by).__name__ == "_LinearBackward"
+    expected = layer(theirs)
+    torch.testing.assert_close(result, expected)
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value, leaf, direction)[0] for value, leaf in ((result, ours), (expected, theirs)))
+    )
+
+
+def test_linear_layers_that_learn_are_left_to_pytorch():
+    layer, rows = nn.Linear(4, 2), torch.ones(3, 4)
+    with PackedConvolutions():
+        layer(rows).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+    assert torch.equal(layer.bias.grad, torch.full((2,), 3.0))
