@@ -186,9 +186,11 @@ class PackedConvolutions(TorchFunctionMode):
 
     @staticmethod
     def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        wants = bias is not None and bias.requires_grad
-        if not PRODUCTS or wants or input.ndim < 2 or weight.ndim != 2 or not input.numel() or not _frozen(input, weight):
+        learns = bias is not None and bias.requires_grad
+        if not PRODUCTS or learns or not _frozen(input, weight):
             return None
+        if input.ndim < 2 or weight.ndim != 2 or input.shape[-1] != weight.shape[1] or not input.numel():
+            return None  # PyTorch says best what does not fit
         return _Linear.apply(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], len(weight))
 
 

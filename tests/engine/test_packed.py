@@ -133,3 +133,11 @@ def test_linear_layers_that_learn_are_left_to_pytorch():
         layer(rows).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
     assert torch.equal(layer.bias.grad, torch.full((2,), 3.0))
+
+
+def test_what_does_not_fit_is_told_by_pytorch():
+    layer = nn.Linear(4, 2).requires_grad_(False)
+    with PackedConvolutions():
+        assert layer(torch.ones(0, 4)).shape == (0, 2)
+        with pytest.raises(RuntimeError, match="shapes"):
+            layer(torch.ones(3, 5))
