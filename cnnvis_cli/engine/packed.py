@@ -99,10 +99,20 @@ class _Convolution:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right.mT of matrices (B, n, k), (B, m, k); single float32 ones on the CPU by oneDNN, often twice as fast."""
-    fits = left.dtype == right.dtype == torch.float32 and left.device.type == "cpu" and len(left) == len(right) == 1
-    if not fits or not PRODUCTS or torch.is_autocast_enabled("cpu"):
+    if not PRODUCTS or not _plain(left, right) or not len(left) == len(right) == 1:
         return left @ right.mT
-    return torch.ops.mkldnn._linear_pointwise(left[0], right[0], None, "none", [], "")[None]
+    return _rows(left[0], right[0])[None]
+
+
+def _rows(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """rows @ weight.mT + bias of matrices (N, k), (m, k), in any memory order."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+
+
+def _plain(*tensors: Tensor) -> bool:
+    """Whether they are float32 on the CPU, and no autocast would have it otherwise."""
+    plain = all(one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
+    return plain and not torch.is_autocast_enabled("cpu")
 
 
 class _Apply(torch.autograd.Function):
@@ -125,13 +135,13 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return _rows(rows, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return torch.ops.mkldnn._linear_pointwise(gradient, weight.mT, None, "none", [], ""), None, None
+        return _rows(gradient, weight.mT), None, None
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -175,7 +185,7 @@ class PackedConvolutions(TorchFunctionMode):
     ) -> Tensor | None:
         if isinstance(padding, str) or groups != 1 or _pair(dilation) != (1, 1) or input.ndim != 4:
             return None
-        if not AVAILABLE or not _frozen(input, weight):
+        if not AVAILABLE or weight.requires_grad or not _plain(input, weight):
             return None
         geometry = _Geometry(_pair(stride), _pair(padding))
         key = (id(weight), geometry)
@@ -186,15 +196,9 @@ class PackedConvolutions(TorchFunctionMode):
 
     @staticmethod
     def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        learns = bias is not None and bias.requires_grad
-        if not PRODUCTS or learns or not _frozen(input, weight):
+        learns = weight.requires_grad or (bias is not None and bias.requires_grad)
+        if not PRODUCTS or learns or not _plain(input, weight):
             return None
         if input.ndim < 2 or weight.ndim != 2 or input.shape[-1] != weight.shape[1] or not input.numel():
             return None  # PyTorch says best what does not fit
         return _Linear.apply(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], len(weight))
-
-
-def _frozen(input: Tensor, weight: Tensor) -> bool:
-    """Whether the layer's weights are frozen, and all is float32 on the CPU."""
-    plain = input.dtype == weight.dtype == torch.float32 and input.device.type == weight.device.type == "cpu"
-    return plain and not weight.requires_grad and not torch.is_autocast_enabled("cpu")

@@ -191,15 +191,18 @@ def trace_sqrt(matrices: Tensor) -> Tensor:
     """
     try:
         with one_thread():
-            values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2).clamp_min(0)
+            values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2)
     except torch.linalg.LinAlgError:
         return matrices.sum((1, 2)) * torch.nan
-    floor = _floor(values)
-    return ((values + floor).sqrt() - floor.sqrt()).sum(1)
+    roots, least = _roots(values)
+    return (roots - least).sum(1)
 
 
-def _floor(values: Tensor) -> Tensor:
-    return (FLOOR[values.dtype] * values[:, -1:]).detach().clamp_min(1e-30)
+def _roots(values: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(v + f) of eigenvalues v (B, n) in rising order, and sqrt(f) (B, 1)."""
+    values = values.clamp_min(0)
+    floor = (FLOOR[values.dtype] * values[:, -1:]).detach().clamp_min(1e-30)
+    return (values + floor).sqrt(), floor.sqrt()
 
 
 class _Overlap(torch.autograd.Function):
@@ -217,11 +220,10 @@ class _Overlap(torch.autograd.Function):
         except torch.linalg.LinAlgError:
             ctx.save_for_backward(covariance * torch.nan)
             return matrices.sum((1, 2)) * torch.nan
-        floor = _floor(values.clamp_min(0))
-        roots = (values.clamp_min(0) + floor).sqrt()
+        roots, least = _roots(values)
         slopes = torch.where(values > 0, 0.5 / roots, 0)
         ctx.save_for_backward(root @ (vectors * slopes.sqrt()[:, None, :]))
-        return (roots - floor.sqrt()).sum(1)
+        return (roots - least).sum(1)
 
     @staticmethod
     @once_differentiable
