@@ -35,7 +35,7 @@ SAMPLES = {
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureFile:
     """One picture that was asked for: `name` for file names and captions, `path` where its bytes are."""
 
     name: str
@@ -55,17 +55,17 @@ class Source:
             raise UserError(f"cannot read the picture {self.path}: {error.strerror}.") from None
 
 
-def sample(name: str) -> Source:
+def sample(name: str) -> PictureFile:
     """A sample picture by name. Raises UserError with near names."""
     if name not in SAMPLES:
         raise UserError(f"no sample '{name}'.{did_you_mean(name, SAMPLES)} Samples: {', '.join(SAMPLES)}.")
     from importlib.resources import files
 
     package, file = SAMPLES[name]
-    return Source(name, Path(str(files(package) / file)), is_sample=True)
+    return PictureFile(name, Path(str(files(package) / file)), is_sample=True)
 
 
-def find_pictures(what: str | Iterable[str]) -> list[Source]:
+def find_pictures(what: str | Iterable[str]) -> list[PictureFile]:
     """Files, globs, folders (searched in depth) and `sample:NAME` (`sample:*`: all), in a fixed order.
 
     Raises UserError where there is none.
@@ -81,22 +81,22 @@ def find_pictures(what: str | Iterable[str]) -> list[Source]:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not found:
             raise UserError(f"the folder {what} holds no pictures ({' '.join(sorted(SUFFIXES))}).")
-        return [Source(p.stem, p) for p in found]
+        return [PictureFile(p.stem, p) for p in found]
     if path.is_file():
-        return [Source(path.stem, path)]
+        return [PictureFile(path.stem, path)]
     if any(mark in what for mark in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else str(path)
         found = sorted(p for p in anchor.glob(pattern) if p.suffix.lower() in SUFFIXES and p.is_file())
         if found:
-            return [Source(p.stem, p) for p in found]
+            return [PictureFile(p.stem, p) for p in found]
         raise UserError(f"no picture matches '{what}'.")
     if what in SAMPLES:
         raise UserError(f"no picture '{what}'. Did you mean 'sample:{what}'?")
     raise UserError(f"no picture '{what}': not a file, folder or glob, nor sample:NAME ({', '.join(list(SAMPLES)[:4])} ...).")
 
 
-def find_picture(what: str) -> Source:
+def find_picture(what: str) -> PictureFile:
     """Exactly one picture. Raises UserError where `what` names several."""
     found = find_pictures(what)
     if len(found) > 1:
@@ -104,7 +104,7 @@ def find_picture(what: str) -> Source:
     return found[0]
 
 
-def open_rgb(source: Source) -> Image.Image:
+def open_rgb(source: PictureFile) -> Image.Image:
     """The picture as 8-bit RGB: turned by its EXIF tag, 16 bits scaled to 8, transparency laid on white.
 
     Raises UserError for what cannot be read, and for animations, whose frame only the user can choose.
@@ -138,7 +138,7 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None].float().div_(255)
 
 
-def read(source: Source) -> Tensor:
+def read(source: PictureFile) -> Tensor:
     """(1, 3, H, W) in [0, 1], at the file's own size."""
     return to_tensor(open_rgb(source))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.read import SAMPLES, Source, find_pictures, read, to_square, to_tensor
+from cnnvis_cli.pictures.read import SAMPLES, PictureFile, find_pictures, read, to_square, to_tensor
 
 
 def ramp(height: int = 24, width: int = 40) -> Image.Image:
@@ -21,7 +21,7 @@ def ramp(height: int = 24, width: int = 40) -> Image.Image:
 
 
 def read_file(path: Path) -> Tensor:
-    return read(Source(path.stem, path))
+    return read(PictureFile(path.stem, path))
 
 
 def plain(picture: Image.Image) -> Tensor:
@@ -148,7 +148,7 @@ def test_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_file(tmp_path / "gone.png")
     with pytest.raises(UserError, match="cannot read"):
-        Source("gone", tmp_path / "gone.png").digest()
+        PictureFile("gone", tmp_path / "gone.png").digest()
 
 
 def test_finding(tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.backend.onednn import PackedConvolutions
 from cnnvis_cli.engine.errors import UserError, did_you_mean
 from cnnvis_cli.engine.network.layers import Layer, probe_layers
+from cnnvis_cli.engine.pixels import luma
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# ITU-R BT.601, what Pillow's convert("L") uses.
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,17 @@ class Network:
         return torch.randn(1, len(preprocessing.mean), preprocessing.size, preprocessing.size, generator=generator)
 
     @cached_property
-    def _statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _statistics(self) -> tuple[Tensor, Tensor]:
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 
-        return column(self.preprocessing.mean), column(self.preprocessing.std), column(LUMA)
+        return column(self.preprocessing.mean), column(self.preprocessing.std)
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the module gets for images (B, 3, H, W), sRGB in [0, 1]."""
-        mean, std, luma = self._statistics
+        mean, std = self._statistics
         if self.preprocessing.grayscale:
-            images = (images * luma).sum(1, keepdim=True)
+            images = luma(images)
         return ((images - mean) / std).contiguous(memory_format=self.memory_format)
 
     @cached_property

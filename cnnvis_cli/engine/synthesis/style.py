@@ -18,8 +18,8 @@ from cnnvis_cli.engine.locality.tiling import Place, Places, Tiled
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.layers import Layer
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.statistics.statistics import Statistic, Summary, smoothed
+from cnnvis_cli.engine.optim.objectives import Objective, Term
+from cnnvis_cli.engine.statistics import Statistic, Summary, smoothed
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
@@ -103,7 +103,7 @@ class StyleLoss:
 
     def objective(self) -> Objective:
         """Minus the loss, for the loop."""
-        return Objective(self.layers, lambda acts: -self.value(acts), "style" if self.content else "texture")
+        return Objective(self.layers, lambda acts: -self.value(acts), (Term("style" if self.content else "texture"),))
 
     def _mix(self, style: Tensor | float, content: Tensor | float) -> Tensor | float:
         return self.strength * style + (1 - self.strength) * content
