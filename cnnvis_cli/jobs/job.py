@@ -178,7 +178,7 @@ class Job:
 
     def digest(self, source: Source) -> str:
         """SHA-256 of a picture's file, noted in the sidecar."""
-        name = f"sample:{source.name}" if source.is_sample else str(source.path)
+        name = source.address
         self._inputs[name] = source.digest()
         return self._inputs[name]
 

@@ -83,12 +83,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     writer.writerow(header)
     writer.writerows(rows)
     with atomic(path) as file:
-        file.write(buffer.getvalue().encode())
+        file.write(buffer.getvalue().encode("utf-8", "replace"))
 
 
 def write_json(path: Path, values: Any) -> None:
     with atomic(path) as file:
-        file.write((json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        text = json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False)
+        # Bytes of a file name that are no UTF-8 are escaped as JSON escapes characters: the name comes back as it was.
+        file.write((text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
