@@ -27,7 +27,8 @@ from cnnvis_cli.engine.evolution import (
     Strategy,
     probabilities_of,
 )
-from cnnvis_cli.engine.network.network import Network, find_class
+from cnnvis_cli.engine.network.classes import find_class
+from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import Interrupted, RunError, UserError
 from cnnvis_cli.jobs.job import Job

@@ -63,9 +63,8 @@ class Inputs:
 
     def digest(self, source: PictureFile) -> str:
         """SHA-256 of a picture's file, noted in the record."""
-        name = f"sample:{source.name}" if source.is_sample else str(source.path)
-        self.digests[name] = source.digest()
-        return self.digests[name]
+        self.digests[source.address] = source.digest()
+        return self.digests[source.address]
 
     def read_or_skip(self, source: PictureFile) -> Tensor | None:
         """The picture as `read` gives it; None where it cannot be read, which is noted in `skipped`."""

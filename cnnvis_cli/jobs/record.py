@@ -75,7 +75,9 @@ class Record:
 
     def write(self, path: Path) -> None:
         with atomic(path) as file:
-            file.write((json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            text = json.dumps(self.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+            # Bytes of a file name that are no UTF-8 are escaped as JSON escapes characters: the name comes back as it was.
+            file.write((text + "\n").encode("utf-8", "backslashreplace"))
 
 
 # The types of the fields that have no default to tell them.

@@ -82,7 +82,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     writer.writerow(header)
     writer.writerows(rows)
     with atomic(path) as file:
-        file.write(buffer.getvalue().encode())
+        file.write(buffer.getvalue().encode("utf-8", "replace"))
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:

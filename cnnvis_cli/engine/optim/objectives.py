@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import IMAGES, INDEX
+from cnnvis_cli.engine.network.layers import OUTPUT
 from cnnvis_cli.engine.network.network import Network
 
 Activations = Mapping[str, Tensor]
@@ -95,6 +96,8 @@ def neuron(layer: str, index: int, y: int | None = None, x: int | None = None) -
     def value(maps: Tensor) -> Tensor:
         if maps.ndim == 2:
             return maps[:, index]
+        if maps.ndim == 3:  # a sequence: `y` is the place in it
+            return maps[:, index, min(maps.shape[2] - 1, maps.shape[2] // 2 if y is None else y)]
         height, width = maps.shape[2:]
         row, column = height // 2 if y is None else y, width // 2 if x is None else x
         if row >= height or column >= width:
@@ -132,20 +135,23 @@ def _class(kind: str, network: Network, index: int) -> Term:
 
 
 def class_logit(network: Network, index: int) -> Objective:
-    """The class score before the softmax (Simonyan et al. 2014, eq. 1: not the probability, which others can lower)."""
-    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1)[:, index], _class("class", network, index))
+    """The class score before the softmax (Simonyan et al. 2014, eq. 1: not the probability, which others can lower), as the
+    network returns it. Of one logit z for two classes it is z for yes and -z for no."""
+
+    def value(scores: Tensor) -> Tensor:
+        return scores[:, index] - scores[:, 1 - index] if network.reading.binary else scores[:, index]
+
+    return _of_layer(OUTPUT, value, _class("class", network, index))
 
 
 def class_probability(network: Network, index: int) -> Objective:
     """Log-probability of a class: the same maximum as the probability, with a gradient that does not vanish far from it."""
-    return _of_layer(network.logits_layer.name, lambda a: a.flatten(1).log_softmax(1)[:, index], _class("prob", network, index))
+    return _of_layer(OUTPUT, lambda scores: scores.log_softmax(1)[:, index], _class("prob", network, index))
 
 
 def class_share(network: Network, index: int) -> Objective:
     """The probability itself, 0 to 1: what is read off when a picture is changed (occlusion, deletion), not climbed."""
-    return _of_layer(
-        network.logits_layer.name, lambda a: a.flatten(1).softmax(1)[:, index], _class("probability", network, index)
-    )
+    return _of_layer(OUTPUT, lambda scores: scores.softmax(1)[:, index], _class("probability", network, index))
 
 
 def content(layer: str, target: Tensor) -> Objective:

@@ -160,7 +160,7 @@ def _by_size(network: Network) -> list[list[Layer]]:
     """Layers with statistics for each side of maps, large maps first. Maps of one position are left out, and maps of the
     classes (SqueezeNet's last ones): they say what is where, not how it is painted, and would outweigh all others."""
     sizes: dict[int, list[Layer]] = {}
-    answers = network.logits_layer.channels
+    answers = network.class_count
     for layer in network.layers.values():
         usable = layer.spatial and layer.shape[1] > 1 and layer.channels != answers
         if usable and not any(word in layer.kind for word in _NOT_STATISTICS):

@@ -188,7 +188,7 @@ def test_grad_cam_is_drawn_where_its_places_look(height: int, width: int) -> Non
     image = torch.zeros(1, 3, height, width)
     image[0, 0, 20:29, 30:39] = 1.0
     for layer in ("1", "2"):
-        cam = gradients.grad_cam(network, image, class_logit(network, 0), layer)
+        cam = gradients.grad_cam(network, image, class_logit(network, 1), layer)
         drawn = gradients.over_picture(network, image, layer, cam)[0]
         weights = drawn / drawn.sum()
         middle = (weights.sum(1) @ torch.arange(height).float(), weights.sum(0) @ torch.arange(width).float())
