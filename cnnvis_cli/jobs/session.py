@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from cnnvis_cli.config.base import NetworkConfig
+from cnnvis_cli.engine.arithmetic import keep_freed_memory
 from cnnvis_cli.engine.devices import select_device
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.jobs.progress import Interrupt
@@ -44,4 +45,5 @@ def make_session(
     device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
 ) -> Session:
     """A session on a device. Raises UserError where the device is absent."""
+    keep_freed_memory()
     return Session(select_device(device), quiet, overwrite, offline, trust_code)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.backend.onednn import PackedConvolutions
+from cnnvis_cli.engine.arithmetic import Switch, accelerate
 from cnnvis_cli.engine.errors import UserError, did_you_mean
 from cnnvis_cli.engine.network.classes import find_class, labels_of
 from cnnvis_cli.engine.network.folding import fold
@@ -63,7 +63,7 @@ class Network:
     reading: Reading = field(default_factory=Reading)
     notes: tuple[str, ...] = ()
     steady: bool = True
-    packing: PackedConvolutions | None = field(default_factory=PackedConvolutions)
+    faster: Switch | None = None
 
     @classmethod
     def frozen(
@@ -112,6 +112,7 @@ class Network:
             trial.reading,
             trial.notes,
             trial.steady,
+            accelerate(module) if channels_last else None,
         )
 
     @cached_property
@@ -138,20 +139,21 @@ class Network:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """How its layers are computed: float32, on the CPU with packed convolutions; bfloat16 where it was asked for."""
-        packs = self.device.type == "cpu" and self.memory_format == torch.channels_last
-        packing = (self.packing if packs else None) or nullcontext()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), packing:
+        """How its layers are computed: float32; bfloat16 where it was asked for."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     @contextmanager
-    def unpacked(self) -> Iterator[None]:
-        """PyTorch's own convolutions, for the length of the block: for who records or compares them."""
-        packing, self.packing = self.packing, None
+    def plain_arithmetic(self) -> Iterator[None]:
+        """PyTorch's own functions, for the length of the block: for who records or compares them."""
+        before = self.faster is not None and self.faster.on
+        if self.faster is not None:
+            self.faster.on = False
         try:
             yield
         finally:
-            self.packing = packing
+            if self.faster is not None:
+                self.faster.on = before
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.backend.malloc import freed_memory_kept
 from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.optim.evaluate import ValueGradient
 from cnnvis_cli.engine.optim.optimizers import Ascent, Update, resampled
@@ -225,15 +224,14 @@ def synthesize(
     can do that), the best pictures so far are returned and `stopped` is "diverged"; RunError if there is none yet.
     """
     run, watch = _Run(loop, state, before), watch or Watch()
-    with freed_memory_kept():
-        while (reason := run.stopped()) is None:
-            if watch.should_stop():
-                reason = "interrupted"
-                break
-            if not run.step():
-                reason = "diverged"
-                break
-            watch.on_step(len(run.trace), run.values, run.before)
+    while (reason := run.stopped()) is None:
+        if watch.should_stop():
+            reason = "interrupted"
+            break
+        if not run.step():
+            reason = "diverged"
+            break
+        watch.on_step(len(run.trace), run.values, run.before)
     if reason == "diverged":
         if run.best is None:
             raise RunError("the objective is not a number at the start. A smaller rate or float32 precision may help.")

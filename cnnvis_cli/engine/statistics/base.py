@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cnnvis_cli.engine.backend.onednn import product
+from cnnvis_cli.engine.arithmetic import product
 
 Summary = dict[str, Tensor]
 
