@@ -151,6 +151,11 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     for name, layer in zip(names, network.layers.values(), strict=True):
         size = "x".join(map(str, layer.shape[1:])) or "-"
         print(f"{name:<{width}} {layer.kind:<20} {layer.channels:>8} {size:>9} {_field(fields[layer.name]):>22}")
+    unknown = dict.fromkeys(name for field in fields.values() for name in field.approximate)
+    if unknown:
+        print(
+            f"approximate after {', '.join(unknown)}: not in the table of operators, taken to see all that stands before them"
+        )
 
 
 def _field(field: ReceptiveField) -> str:
