@@ -167,7 +167,7 @@ def _by_size(network: Network) -> list[list[Layer]]:
         if usable and not any(word in layer.kind for word in _NOT_STATISTICS):
             sizes.setdefault(layer.shape[1], []).append(layer)
     if not sizes:
-        raise UserError(f"{network.name} has no maps to take statistics of. Name them: style_layers=...")
+        raise UserError(f"{network.name} has no maps to take statistics of.")
     return [sizes[side] for side in sorted(sizes, reverse=True)]
 
 
