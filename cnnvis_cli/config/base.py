@@ -53,10 +53,14 @@ class CommandConfig(BaseModel):
 class NetworkConfig(CommandConfig):
     """A command that looks at one network."""
 
-    model: Text = Field("minivgg", description="minivgg, lenet, a torchvision name, or package.module:factory (--trust-code)")
+    model: Text = Field(
+        "minivgg", description="minivgg, lenet, a torchvision name, timm:NAME, or package.module:factory (--trust-code)"
+    )
     weights: Text = Field(
         "", description="a file of weights (.pth .pt .safetensors), 'random', or empty for the pretrained ones"
     )
+    output: Text = Field("", description="which of several outputs of the network is read: a name or number; found if empty")
+    classes: Text = Field("", description="a file of class names: one per line, JSON or YAML, a list or by index")
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
     memory_format: Literal["channels_last", "contiguous"] = Field(
         "channels_last", description="how activations lie in memory; the first was faster for nearly every family"

@@ -46,6 +46,10 @@ from cnnvis_cli.pictures.write import (
     write_video,
 )
 
+UNSTEADY = (
+    "{} answers one picture differently each time it is asked (dropout that is on, or noise, in its forward): "
+    "so will every result made with it"
+)
 _NETWORKS_KEPT = 4  # a comparison of many networks would fill the memory with them
 
 
@@ -65,13 +69,28 @@ class Session:
         """The network that the config asks for and the SHA-256 of its weights; loaded once, the last few are kept."""
         seed = config.seed if config.weights == "random" else 0
         source = NetworkSpec(
-            config.model, config.weights, config.precision, config.memory_format, self.offline, self.trust_code, seed
+            config.model,
+            config.weights,
+            config.precision,
+            config.memory_format,
+            self.offline,
+            self.trust_code,
+            seed,
+            output=config.output,
+            classes=config.classes,
         )
         known = source in self._networks
-        self._networks[source] = self._networks.pop(source) if known else load_network(source, self.device)
+        self._networks[source] = self._networks.pop(source) if known else self._loaded(source)
         if len(self._networks) > _NETWORKS_KEPT:
             del self._networks[next(iter(self._networks))]
         return self._networks[source]
+
+    def _loaded(self, source: NetworkSpec) -> tuple[Network, str]:
+        network, digest = load_network(source, self.device)
+        if not self.quiet:
+            for note in network.notes:
+                print(f"cnnvis: model={network.name}: {note}", file=sys.stderr, flush=True)
+        return network, digest
 
 
 class Job:
@@ -150,6 +169,8 @@ class Job:
         assert isinstance(chosen, NetworkConfig)
         network, digest = self.session.network(chosen)
         self._record.setdefault("networks", {})[chosen.model] = {"weights": chosen.weights or "pretrained", "sha256": digest}
+        if not network.steady and (warning := UNSTEADY.format(network.name)) not in self._record.get("warnings", ()):
+            self.warn(warning)
         self.rests_on(f"{chosen.model}@{chosen.weights}", digest)
         return network
 

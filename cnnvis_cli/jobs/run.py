@@ -15,6 +15,7 @@ from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.engine.devices import select_device
 from cnnvis_cli.errors import Interrupted, OutOfMemory, RunError
 from cnnvis_cli.jobs.job import Job, Session
+from cnnvis_cli.networks.user_code import prints_to_stderr
 from cnnvis_cli.pictures.write import plain
 from cnnvis_cli.registry import page
 
@@ -38,7 +39,7 @@ def run_job(command: str, config: CommandConfig, folder: Path, session: Session)
     with session.interrupt.listen():
         while True:
             try:
-                with out_of_memory_is_said():
+                with out_of_memory_is_said(), prints_to_stderr():
                     page(command).run(job.fitted, job)
                 break
             except OutOfMemory:
