@@ -6,6 +6,7 @@ import os
 import platform
 import textwrap
 import typing
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from cnnvis_cli.registry import COMMANDS, config_class
 
 if TYPE_CHECKING:
     from cnnvis_cli.engine.locality.receptive_field import ReceptiveField
+    from cnnvis_cli.engine.network.network import Network
 
 
 def key_rows(schema: type[CommandConfig]) -> list[tuple[str, str, str]]:
@@ -128,6 +130,7 @@ def print_models() -> None:
 
     for name in model_names():
         print(f"{name:<24} {'bundled' if name in BUNDLED else 'torchvision'}")
+    print("timm:NAME                any of timm's (pip install 'cnnvis[timm]')")
     print("package.module:factory   your own (--trust-code)")
 
 
@@ -141,6 +144,8 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     config = load_config(NetworkConfig, "layers", settings=[*weights, *settings, f"model={model}"], environment={})
     session = make_session("cpu", offline=offline, trust_code=trust_code)
     network, _ = session.network(config)
+    steady = "steady" if network.steady else "answers otherwise each time"
+    print(f"returns {network.reading.describe()}; takes {network.sizes.describe()}; maps {_orders(network)}; {steady}")
     aliases = {layer: alias for alias, layer in network.aliases.items()}
     names = [
         f"{layer.name} ({aliases[layer.name]})" if layer.name in aliases else layer.name for layer in network.layers.values()
@@ -151,6 +156,19 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     for name, layer in zip(names, network.layers.values(), strict=True):
         size = "x".join(map(str, layer.shape[1:])) or "-"
         print(f"{name:<{width}} {layer.kind:<20} {layer.channels:>8} {size:>9} {_field(fields[layer.name]):>22}")
+
+
+def _orders(network: Network) -> str:
+    """How its maps lie: `NCHW`, `NHWC (36 of 80)`, `tokens (25 of 30; 1 other token left out)`."""
+    kinds: Counter[str] = Counter()
+    for layer in network.layers.values():
+        if layer.spatial:
+            extra = f", {layer.layout.extra} other left out" if layer.layout.extra else ""
+            maps = "NCHW" if layer.layout.channel == 1 else "NHWC"
+            kinds[maps if layer.layout.kind == "maps" else f"tokens{extra}"] += 1
+    if len(kinds) <= 1:
+        return next(iter(kinds), "none")
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
 
 
 def _field(field: ReceptiveField) -> str:

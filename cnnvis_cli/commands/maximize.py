@@ -19,9 +19,10 @@ from cnnvis_cli.engine.optim.loop import Loop, Outcome, evaluator, judge
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
 from cnnvis_cli.engine.units.facets import facet_means
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import SAMPLES, find_pictures, sample, to_square
 from cnnvis_cli.pictures.sheet import sheet
@@ -43,7 +44,7 @@ class Unit:
 def run(config: MaximizeConfig, job: Job) -> None:
     network = job.network()
     wanted = _objectives(config, network)
-    size = config.size or (network.size if network.fixed_size else max(128, network.size))
+    size = config.size or (network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128)
     units = _units(config, job, network, wanted, size)
     # Different pictures of one objective are compared with each other, so they share a batch of their own.
     per_batch = config.diversity if config.diversity > 1 else config.batch
@@ -162,6 +163,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size:
         after_step=after,
         target=config.target,
         patience=config.patience,
+        passing=FIRST_STEPS,
     )
 
 
@@ -179,34 +181,34 @@ def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
 def _judged(network: Network, batch: Sequence[Unit], pictures: Tensor, size: int) -> Tensor:
     """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
     try:
-        return judge(network, _together(batch), pictures).cpu()
-    except RuntimeError as error:
-        if "size" not in str(error) and "shape" not in str(error):
-            raise
-        raise UserError(
-            f"{network.name} cannot take pictures of {size} px for this objective. Try size={network.size}."
-        ) from None
+        with network.told(size, size):
+            return judge(network, _together(batch), pictures).cpu()
+    except SizeError as error:
+        raise UserError(f"{error} Try size={network.size}.") from None
 
 
-def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome]) -> None:
-    """A rectified unit that its start does not excite gets no gradient: its picture stays as grey as it began."""
+def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome]) -> list[bool]:
+    """Which units were never active: one that a rectifier silences at the start and through all steps has no picture."""
     highest = torch.cat([torch.stack(outcome.trace).abs().amax(0) for outcome in outcomes if outcome.trace])
-    silent = [unit.caption for unit, value in zip(units, highest.tolist(), strict=False) if value == 0]
-    if silent:
+    silent = [value == 0 for value in highest.tolist()]
+    names = [unit.caption for unit, still in zip(units, silent, strict=False) if still]
+    if names:
         job.warn(
-            f"{', '.join(silent)} stayed at 0: a rectifier passes no gradient there. Name the layer before, or another start."
+            f"{', '.join(names)}: never active, so that its picture says nothing. Name the layer before, or another start."
         )
+    return [*silent, *[False] * (len(units) - len(silent))]
 
 
 def _save(
     config: MaximizeConfig, job: Job, network: Network, units: Sequence[Unit], outcomes: Sequence[Outcome], starts: Tensor
 ) -> None:
     pictures = torch.cat([outcome.pictures for outcome in outcomes])
-    _warn_of_silence(job, units, outcomes)
+    silent = _warn_of_silence(job, units, outcomes)
+    captions = [unit.caption + (" (never active)" if still else "") for unit, still in zip(units, silent, strict=True)]
     if len(units) == 1:
         saved = [job.save_picture(pictures[0])]
     else:
-        page = sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
+        page = sheet(list(pictures), captions, columns=config.columns)
         reloaded = job.save_image(page.image)
         job.record(tiles=page.boxes)
         saved = [page.tile(reloaded, number) for number in range(len(units))]

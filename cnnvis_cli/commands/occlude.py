@@ -24,7 +24,7 @@ def run(config: OccludeConfig, job: Job) -> None:
     for view in heat_views.views(job, network, sources, config.size, config.crop):
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
-        rows.append({"picture": view.source.name, **_judge(config, network, view, target, found)})
+        rows.append({"picture": view.source.name, "seen_at": view.size_seen, **_judge(config, network, view, target, found)})
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:
@@ -88,11 +88,9 @@ def _save_one(config: OccludeConfig, job: Job, view: View, target: Target, found
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
     box = heat_views.marked(view.shown, _shown_box(view, found))
     fall = found.clean - row["largest_drop"]
+    value = heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}"
     tiles = [
-        (
-            box,
-            heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}",
-        ),
+        (box, f"{value} at {view.size_seen}"),
         (colors, f"drop of {config.measure if target.index is not None else target.label}"),
         (over, f"window covered: {fall:.0%}" if config.measure == "probability" and target.index is not None else "overlay"),
     ]

@@ -33,7 +33,9 @@ def run(config: SaliencyConfig, job: Job) -> None:
         for view in heat_views.views(job, network, sources, config.size, config.crop):
             target = resolve_target(config.target, network, view.seen)
             heat = _heat(config, network, view.seen, target.logit)
-            rows.append({"picture": view.source.name, **_judge(config, network, view.seen, heat, target)})
+            rows.append(
+                {"picture": view.source.name, "seen_at": view.size_seen, **_judge(config, network, view.seen, heat, target)}
+            )
             if len(sources) == 1:
                 _save_one(config, job, view, heat, target, rows[0])
             else:
@@ -93,7 +95,8 @@ def _judge(config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor
 def _save_one(config: SaliencyConfig, job: Job, view: View, heat: Tensor, target: Target, row: dict[str, Any]) -> None:
     large = view.enlarge(heat)
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
-    tiles = [(to_image(view.shown), heat_views.caption(target, row["value"])), (colors, config.method), (over, "overlay")]
+    said = f"{heat_views.caption(target, row['value'])} at {view.size_seen}"
+    tiles = [(to_image(view.shown), said), (colors, config.method), (over, "overlay")]
     if config.segment:
         mask = view.enlarge(object_mask(view.seen[0], heat).float()) > 0.5
         tiles.append((heat_views.outlined(view.shown, mask), "object"))

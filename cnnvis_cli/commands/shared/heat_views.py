@@ -17,7 +17,7 @@ from cnnvis_cli.engine.attribution.targets import Target
 from cnnvis_cli.engine.network.network import LUMA, Network
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import sheet as sheets
-from cnnvis_cli.pictures.read import Source, resize, resize_short, to_square
+from cnnvis_cli.pictures.read import Source, resize, to_square
 from cnnvis_cli.pictures.sheet import colorize
 from cnnvis_cli.pictures.write import to_image
 
@@ -34,6 +34,11 @@ class View:
     shown: Tensor
     seen: Tensor
 
+    @property
+    def size_seen(self) -> str:
+        """`128 x 96 px`."""
+        return f"{self.seen.shape[3]} x {self.seen.shape[2]} px"
+
     def enlarge(self, heat: Tensor) -> Tensor:
         """A map (h, w) of what was seen in the size of what is shown, (H, W)."""
         size = (self.shown.shape[2], self.shown.shape[3])
@@ -42,8 +47,8 @@ class View:
 
 def views(job: Job, network: Network, sources: Sequence[Source], size: int | None, crop: bool) -> Iterator[View]:
     """The pictures that can be read, one after the other. `size`: short side that the network sees (default: that of its
-    training pictures). `crop`: only the centre square, as classifiers are evaluated; always so where a network takes nothing
-    else. Raises UserError where none can be read.
+    training pictures), both sides fitted to what it takes. `crop`: only the centre square, as classifiers are evaluated.
+    Raises UserError where none can be read.
     """
     any_read = False
     for source in sources:
@@ -51,9 +56,9 @@ def views(job: Job, network: Network, sources: Sequence[Source], size: int | Non
         if (shown := job.read_or_skip(source)) is None:
             continue
         any_read = True
-        if crop or network.fixed_size:
+        if crop:
             shown = to_square(shown, min(shown.shape[-2:]))
-        yield View(source, shown, resize_short(shown, size or network.size))
+        yield View(source, shown, resize(shown, *network.fitted(shown.shape[2], shown.shape[3], size)))
     if not any_read:
         raise job.unreadable(sources)
 

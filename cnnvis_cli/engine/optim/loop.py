@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,6 +24,7 @@ from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Image, load_parameters
+from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
 from cnnvis_cli.engine.optim.transforms import Transform
 
 Update = Literal["adam", "lbfgs", "gradient", "normalized", "sign", "unit"]
@@ -102,7 +104,7 @@ class Loop:
     `average`: decay of the exponential mean of the pictures that is returned instead of the last ones (0: the last ones).
     `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
     `rates`: factor on the rate for step i, if it is to change. `warm`: Adam goes on with the moments of the stage before,
-    resampled to the new size (pixels only).
+    resampled to the new size (pixels only). `passing`: for so many steps gradients pass rectifiers that are silent.
     """
 
     image: Image
@@ -122,6 +124,7 @@ class Loop:
     betas: tuple[float, float] = (0.9, 0.999)
     line_search: bool = False
     warm: bool = False
+    passing: int = 0
 
     def optimizer(self) -> torch.optim.Optimizer:
         parameters = self.image.parameters()
@@ -210,7 +213,9 @@ class _Run:
         index = (~self.finished).nonzero().flatten()
         active = index.to(pictures.device)
         whole = len(index) == len(pictures)
-        values, gradient = self.loop.evaluate(self.before if whole else self.before[active], index)
+        passing = PassingRectifiers() if len(self.trace) < self.loop.passing else nullcontext()
+        with passing:
+            values, gradient = self.loop.evaluate(self.before if whole else self.before[active], index)
         self.values = torch.full((len(pictures),), math.nan) if not self.trace else self.trace[-1].clone()
         self.values[index] = values.float().cpu()
         gradient = gradient.to(self.before.dtype)

@@ -21,6 +21,7 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Loop, evaluator
 from cnnvis_cli.engine.optim.objectives import Activations, Objective, content, norm
 from cnnvis_cli.engine.optim.parameterizations import Image
+from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.regularizers import gaussian_blur
 
 # Brightness, blue against red, green against magenta. Natural pictures vary much less in the last two than in the first.
@@ -112,7 +113,9 @@ def inversion_loop(network: Network, objective: Objective, image: Image, *, step
     def falling(step: int) -> float:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
+    return Loop(
+        image, evaluator(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99), passing=FIRST_STEPS
+    )
 
 
 def check_code(network: Network, layer: str, code: Tensor, size: int) -> Tensor:
