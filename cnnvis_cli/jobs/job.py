@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnvis_cli import __version__
-from cnnvis_cli.config.base import CommandConfig, NetworkConfig
+from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig, NetworkConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Loop, Outcome, Stage, Watch, synthesize, synthesize_stages
 from cnnvis_cli.errors import Interrupted, UserError
@@ -102,7 +102,7 @@ class Job:
         """`fitted`: the config with a batch small enough for the memory, where the one asked for was too large."""
         self.command, self.config, self.folder, self.session = command, config, folder, session
         self.fitted = fitted or config
-        self.name = safe_name(config.name or config.slug())
+        self.name = safe_name(config.name, MOST_NAME_BYTES) if config.name else safe_name(config.slug())
         self.hash = config_hash(command, config)
         # A state goes on only in the batches in which it began.
         self._state_hash = config_hash(command, self.fitted)
@@ -122,7 +122,8 @@ class Job:
 
     def path(self, suffix: str, extension: str = ".png") -> Path:
         """`NAME.png` for an empty suffix, else `NAME-SUFFIX.png`."""
-        return self.folder / f"{self.name}{'-' + safe_name(suffix) if suffix else ''}{extension}"
+        room = 255 - len(f"{self.name}-{extension}".encode())
+        return self.folder / f"{self.name}{'-' + safe_name(suffix, room) if suffix else ''}{extension}"
 
     @property
     def sidecar(self) -> Path:

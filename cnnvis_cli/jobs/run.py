@@ -91,7 +91,8 @@ def report(job: Job, fresh: bool, *, as_json: bool, quiet: bool) -> None:
     """
     if as_json:
         line = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "files": job.files, "fresh": fresh}
-        print(json.dumps(plain({**line, "skipped": job.skipped, "scores": job.scores}), ensure_ascii=False), flush=True)
+        text = json.dumps(plain({**line, "skipped": job.skipped, "scores": job.scores}), ensure_ascii=False)
+        print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
     else:
         for path in job.files:
             print(path, flush=True)
