@@ -137,7 +137,7 @@ def print_models() -> None:
 def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_code: bool) -> None:
     """The table of layers. Random weights serve where none are given: the table does not depend on them."""
     from cnnvis_cli.engine.locality.receptive_field import receptive_fields
-    from cnnvis_cli.jobs.run import make_session
+    from cnnvis_cli.jobs.session import make_session
     from cnnvis_cli.networks.load import BUNDLED
 
     weights = [] if model in BUNDLED or ":" in model else ["weights=random"]
@@ -156,6 +156,11 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     for name, layer in zip(names, network.layers.values(), strict=True):
         size = "x".join(map(str, layer.shape[1:])) or "-"
         print(f"{name:<{width}} {layer.kind:<20} {layer.channels:>8} {size:>9} {_field(fields[layer.name]):>22}")
+    unknown = dict.fromkeys(name for field in fields.values() for name in field.approximate)
+    if unknown:
+        print(
+            f"approximate after {', '.join(unknown)}: not in the table of operators, taken to see all that stands before them"
+        )
 
 
 def _orders(network: Network) -> str:

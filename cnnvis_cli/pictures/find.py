@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.samples import SAMPLES, Source, find_samples, printable
+from cnnvis_cli.pictures.samples import SAMPLES, PictureFile, find_samples, printable
 
 SUFFIXES = frozenset(
     f".{ending}"
@@ -21,7 +21,7 @@ SUFFIXES = frozenset(
 UNREADABLE = frozenset({".svg", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".eps", ".pdf"})
 
 
-def find_pictures(what: str | Iterable[str]) -> list[Source]:
+def find_pictures(what: str | Iterable[str]) -> list[PictureFile]:
     """Files, globs, folders (searched in depth) and `sample:NAME` (`sample:*`: all), in a fixed order.
 
     What exists as it stands is that, whatever marks its name holds. Hidden files and folders are passed over; folders that
@@ -48,7 +48,7 @@ def find_pictures(what: str | Iterable[str]) -> list[Source]:
     raise UserError(f"no picture '{shown}': not a file, folder or glob, nor sample:NAME ({', '.join(list(SAMPLES)[:4])} ...).")
 
 
-def find_picture(what: str) -> Source:
+def find_picture(what: str) -> PictureFile:
     """Exactly one picture. Raises UserError where `what` names several."""
     found = find_pictures(what)
     if len(found) > 1:
@@ -56,15 +56,15 @@ def find_picture(what: str) -> Source:
     return found[0]
 
 
-def _source(path: Path) -> Source:
-    return Source(printable(path.stem), path)
+def _source(path: Path) -> PictureFile:
+    return PictureFile(printable(path.stem), path)
 
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES | UNREADABLE and path.is_file()
 
 
-def _in_folder(root: Path) -> Iterator[Source]:
+def _in_folder(root: Path) -> Iterator[PictureFile]:
     seen: set[str] = set()
     found: list[Path] = []
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -78,7 +78,7 @@ def _in_folder(root: Path) -> Iterator[Source]:
     yield from map(_source, sorted(path for path in found if _is_picture(path)))
 
 
-def _matching(pattern: str) -> Iterator[Source]:
+def _matching(pattern: str) -> Iterator[PictureFile]:
     # Path.glob would take hidden ones too.
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207
         if "__MACOSX" in path.parts:

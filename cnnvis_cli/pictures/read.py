@@ -13,12 +13,12 @@ from torch import Tensor
 
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.pictures.find import SUFFIXES, UNREADABLE, find_picture, find_pictures
-from cnnvis_cli.pictures.samples import SAMPLES, Source, printable, sample
+from cnnvis_cli.pictures.samples import SAMPLES, PictureFile, printable, sample
 
 __all__ = [
     "SAMPLES",
     "SUFFIXES",
-    "Source",
+    "PictureFile",
     "center_crop",
     "find_picture",
     "find_pictures",
@@ -38,7 +38,7 @@ _FIRST_FRAME = {"MPO", "PSD", "HEIF"}
 _HEIF_SUFFIXES, _HEIF_BRANDS = (".heic", ".heif", ".hif"), (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 
 
-def open_rgb(source: Source) -> Image.Image:
+def open_rgb(source: PictureFile) -> Image.Image:
     """The picture as 8-bit sRGB: turned by its EXIF tag, colours converted from its profile, 16 bits scaled to 8,
     transparency laid on white.
 
@@ -75,7 +75,7 @@ def open_rgb(source: Source) -> Image.Image:
     return _on_white(picture, profile)
 
 
-def _prepare_heif(source: Source, shown: str) -> None:
+def _prepare_heif(source: PictureFile, shown: str) -> None:
     """Let Pillow read HEIC, by the optional plugin; phones also give them the name of a JPEG."""
     try:
         with source.path.open("rb") as file:
@@ -128,7 +128,7 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)[None].float().div_(255)
 
 
-def read(source: Source) -> Tensor:
+def read(source: PictureFile) -> Tensor:
     """(1, 3, H, W) in [0, 1], at the file's own size."""
     return to_tensor(open_rgb(source))
 

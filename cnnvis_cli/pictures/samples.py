@@ -34,7 +34,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureFile:
     """One picture that was asked for: `name` for file names and captions, `path` where its bytes are.
 
     `is_sample`: it travels with the package or one of its wheels. `folder_is_label`: the folder it lies in is its class.
@@ -70,7 +70,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def sample(name: str) -> Source:
+def sample(name: str) -> PictureFile:
     """A photograph by name. Raises UserError with near names."""
     if name not in SAMPLES:
         hint = did_you_mean(name, [*SAMPLES, LABELLED])
@@ -78,10 +78,10 @@ def sample(name: str) -> Source:
     from importlib.resources import files
 
     package, file = SAMPLES[name]
-    return Source(name, Path(str(files(package) / file)), is_sample=True, folder_is_label=False)
+    return PictureFile(name, Path(str(files(package) / file)), is_sample=True, folder_is_label=False)
 
 
-def find_samples(what: str) -> list[Source]:
+def find_samples(what: str) -> list[PictureFile]:
     """`*` (all photographs), a photograph's name, `caltech` (all), `caltech/CLASS`, or `caltech/CLASS-NUMBER`."""
     if what == "*":
         return [sample(name) for name in SAMPLES]
@@ -99,11 +99,11 @@ def find_samples(what: str) -> list[Source]:
 
 
 @cache
-def labelled_samples() -> tuple[Source, ...]:
+def labelled_samples() -> tuple[PictureFile, ...]:
     """The 96 labelled pictures, by class; short side 96 px."""
     root = assets_folder() / "samples" / LABELLED
     return tuple(
-        Source(f"{path.parent.name}-{path.stem.removeprefix('image_')}", path, is_sample=True)
+        PictureFile(f"{path.parent.name}-{path.stem.removeprefix('image_')}", path, is_sample=True)
         for path in sorted(root.glob("*/*.webp"))
     )
 

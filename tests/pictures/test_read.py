@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.read import SAMPLES, Source, find_pictures, open_rgb, read, to_square, to_tensor
+from cnnvis_cli.pictures.read import SAMPLES, PictureFile, find_pictures, open_rgb, read, to_square, to_tensor
 
 
 def ramp(height: int = 24, width: int = 40) -> Image.Image:
@@ -22,7 +22,7 @@ def ramp(height: int = 24, width: int = 40) -> Image.Image:
 
 
 def read_file(path: Path) -> Tensor:
-    return read(Source(path.stem, path))
+    return read(PictureFile(path.stem, path))
 
 
 def plain(picture: Image.Image) -> Tensor:
@@ -149,7 +149,7 @@ def test_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_file(tmp_path / "gone.png")
     with pytest.raises(UserError, match="cannot read"):
-        Source("gone", tmp_path / "gone.png").digest()
+        PictureFile("gone", tmp_path / "gone.png").digest()
 
 
 def test_finding(tmp_path: Path) -> None:
@@ -186,9 +186,9 @@ def test_colours_of_another_profile_are_converted(tmp_path: Path) -> None:
     for name, profile in (("plain", None), ("srgb", "sRGB"), ("lab", "LAB")):
         given = b"" if profile is None else ImageCms.ImageCmsProfile(ImageCms.createProfile(profile)).tobytes()
         picture.save(tmp_path / f"{name}.png", icc_profile=given)
-        assert open_rgb(Source(name, tmp_path / f"{name}.png")).getpixel((0, 0)) == (200, 100, 50)
+        assert open_rgb(PictureFile(name, tmp_path / f"{name}.png")).getpixel((0, 0)) == (200, 100, 50)
     picture.save(tmp_path / "gamma.png", icc_profile=_gamma_one())
-    lightest = open_rgb(Source("gamma", tmp_path / "gamma.png")).getpixel((0, 0))
+    lightest = open_rgb(PictureFile("gamma", tmp_path / "gamma.png")).getpixel((0, 0))
     assert all(made > given for made, given in zip(lightest, (200, 100, 50), strict=True))  # linear values shown as sRGB
 
 
@@ -207,14 +207,14 @@ def _gamma_one() -> bytes:
 def test_a_phones_second_frame_is_passed_over(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
-    assert open_rgb(Source("phone", tmp_path / "phone.jpg")).getpixel((4, 4))[0] > 200
+    assert open_rgb(PictureFile("phone", tmp_path / "phone.jpg")).getpixel((4, 4))[0] > 200
 
 
 @pytest.mark.parametrize("size", [(300, 1), (1, 300), (17, 1)])
 def test_a_strip_is_refused_by_name(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "strip.png")
     with pytest.raises(UserError, match=r"strip\.png has .* 16 times"):
-        open_rgb(Source("strip", tmp_path / "strip.png"))
+        open_rgb(PictureFile("strip", tmp_path / "strip.png"))
 
 
 def test_hidden_files_are_passed_over_and_links_followed_once(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_hidden_files_are_passed_over_and_links_followed_once(tmp_path: Path) ->
     assert [source.path.name for source in find_pictures(f"{data}/*/*.png")] == ["1.png", "7.png"]
     assert {source.path.name for source in find_pictures(f"{data}/*")} == {"1.png", "5.JFIF", "6.nef", "7.png"}
     with pytest.raises(UserError, match=r"nef is not a kind of picture"):
-        open_rgb(Source("6", data / "b" / "6.nef"))
+        open_rgb(PictureFile("6", data / "b" / "6.nef"))
 
 
 @pytest.mark.parametrize("name", ["a, b.png", "shot #1.png", "a: b.png", "~x.png", "-x.png", "[1].png", "a*.png"])

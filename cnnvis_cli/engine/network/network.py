@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.backend.onednn import PackedConvolutions
+from cnnvis_cli.engine.arithmetic import Switch, accelerate
 from cnnvis_cli.engine.errors import RunError, SizeError, UserError, did_you_mean
 from cnnvis_cli.engine.network.classes import find_class, labels_of
 from cnnvis_cli.engine.network.folding import fold
@@ -21,11 +22,10 @@ from cnnvis_cli.engine.network.layouts import Layout
 from cnnvis_cli.engine.network.outputs import Reading
 from cnnvis_cli.engine.network.sizes import Sizes, Trials, example, find_sizes
 from cnnvis_cli.engine.network.trial import agree, ready, try_out
+from cnnvis_cli.engine.pixels import luma
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# ITU-R BT.601, what Pillow's convert("L") uses.
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Preprocessing:
 class Network:
     """A network that is looked at, never trained. Build it with `Network.frozen`, which measures it on a trial run.
 
+    `measured`: what others measured of it, by what and at which size, so that it is measured once.
+
     Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes): what `forward` returns, by its `reading`.
     `notes`: what was made of it that its owner should know. `steady`: two passes over one picture agree.
     """
@@ -64,7 +66,8 @@ class Network:
     reading: Reading = field(default_factory=Reading)
     notes: tuple[str, ...] = ()
     steady: bool = True
-    packing: PackedConvolutions | None = field(default_factory=PackedConvolutions)
+    faster: Switch | None = None
+    measured: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def frozen(
@@ -113,20 +116,21 @@ class Network:
             trial.reading,
             trial.notes,
             trial.steady,
+            accelerate(module) if channels_last else None,
         )
 
     @cached_property
-    def _statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _statistics(self) -> tuple[Tensor, Tensor]:
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 
-        return column(self.preprocessing.mean), column(self.preprocessing.std), column(LUMA)
+        return column(self.preprocessing.mean), column(self.preprocessing.std)
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the module gets for images (B, 3, H, W), sRGB in [0, 1]."""
-        mean, std, luma = self._statistics
+        mean, std = self._statistics
         if self.preprocessing.grayscale:
-            images = (images * luma).sum(1, keepdim=True)
+            images = luma(images)
         return ((images - mean) / std).contiguous(memory_format=self.memory_format)
 
     @cached_property
@@ -139,20 +143,21 @@ class Network:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """How its layers are computed: float32, on the CPU with packed convolutions; bfloat16 where it was asked for."""
-        packs = self.device.type == "cpu" and self.memory_format == torch.channels_last
-        packing = (self.packing if packs else None) or nullcontext()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), packing:
+        """How its layers are computed: float32; bfloat16 where it was asked for."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     @contextmanager
-    def unpacked(self) -> Iterator[None]:
-        """PyTorch's own convolutions, for the length of the block: for who records or compares them."""
-        packing, self.packing = self.packing, None
+    def plain_arithmetic(self) -> Iterator[None]:
+        """PyTorch's own functions, for the length of the block: for who records or compares them."""
+        before = self.faster is not None and self.faster.on
+        if self.faster is not None:
+            self.faster.on = False
         try:
             yield
         finally:
-            self.packing = packing
+            if self.faster is not None:
+                self.faster.on = before
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""

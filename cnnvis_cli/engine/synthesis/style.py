@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.locality.receptive_field import receptive_fields
 from cnnvis_cli.engine.locality.tiling import Place, Places, Tiled
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.layers import Layer
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.statistics.statistics import Statistic, Summary, smoothed
+from cnnvis_cli.engine.optim.objectives import Objective, Term
+from cnnvis_cli.engine.statistics import Statistic, Summary, smoothed
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
@@ -103,7 +104,7 @@ class StyleLoss:
 
     def objective(self) -> Objective:
         """Minus the loss, for the loop."""
-        return Objective(self.layers, lambda acts: -self.value(acts), "style" if self.content else "texture")
+        return Objective(self.layers, lambda acts: -self.value(acts), (Term("style" if self.content else "texture"),))
 
     def _mix(self, style: Tensor | float, content: Tensor | float) -> Tensor | float:
         return self.strength * style + (1 - self.strength) * content
@@ -171,8 +172,10 @@ def _by_size(network: Network) -> list[list[Layer]]:
 
 
 def stride(network: Network, layer: str) -> int:
-    """Pixels from one position of a layer's map to the next, about."""
-    return max(1, round(network.size / max(1, network.layer(layer).shape[1])))
+    """Pixels from one position of a layer's map to the next; about so where the layer sees the whole of any picture."""
+    known = network.layer(layer)
+    rows = receptive_fields(network)[known.name].rows
+    return rows.stride if rows.size is not None else max(1, round(network.size / max(1, known.shape[1])))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """How much each feature map of a layer matters to what the layers after it make of a picture, and what pruning the least costs.
 
-Background text 5: inversion "can be used to evaluate the importance of feature maps, and to prune the least important ones".
+Inversion without a map shows what it carried (Mahendran and Vedaldi 2015, section 6); maps that matter least can be pruned.
 A map is removed by setting it to zero; the network's weights stay untouched.
 """
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.attribution.gradients import score
 from cnnvis_cli.engine.attribution.occlusion import FILLS, Occlusion, fill_image, occlude, window_places
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.locality.incremental import Incremental
@@ -17,6 +16,7 @@ from cnnvis_cli.engine.locality.intervals import intervals, local, sliding
 from cnnvis_cli.engine.locality.trace import record
 from cnnvis_cli.engine.network.activations import IMAGES
 from cnnvis_cli.engine.network.network import Network, Preprocessing
+from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective, channel, class_logit
 from tests.support.modules import NAMES, Detector, Normalized, random_module
 
@@ -94,7 +94,7 @@ def run_plain(network: Network, image: Tensor, target: Objective, window: int, s
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
             pictures[i, j, :, top:bottom, left:right] = 0
-    return score(network, pictures.flatten(0, 1), target).view(len(rows), len(columns))
+    return score(network, target, pictures.flatten(0, 1)).view(len(rows), len(columns))
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -138,7 +138,7 @@ def test_captum_has_the_same_heat_map(name: str, generator: torch.Generator) -> 
 def test_inner_channels_and_pictures_are_targets_too(generator: torch.Generator) -> None:
     network = network_of(BODIES["plain"][0])
     image = torch.rand(3, 32, 32, generator=generator)
-    brightness = Objective(frozenset(), lambda acts: acts[IMAGES].mean((1, 2, 3)), "brightness")
+    brightness = Objective(frozenset(), lambda acts: acts[IMAGES].mean((1, 2, 3)))
     target = channel("convs.0", 4) + brightness
     found, plain = run(network, image, target, check=3, way="boxes"), run(network, image, target, way="plain")
     assert found.incremental

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cnnvis_cli.engine.attacks.assessment import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.universal import universal
 from cnnvis_cli.engine.network.network import Network
 
@@ -67,8 +67,8 @@ def test_accuracy_falls_with_the_budget(network: Network, pictures: Tensor, goal
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 16 / 255), ("l2", 1.5)])
 def test_one_change_fools_many(network: Network, pictures: Tensor, goal: Goal, norm: str, epsilon: float) -> None:
-    problem = Problem(network, pictures, goal, Budget(norm, epsilon))  # type: ignore[arg-type]
+    problem = Problem(network, pictures, goal, Bound(norm, epsilon))  # type: ignore[arg-type]
     change, found = universal(problem, steps=40, batch=5)
     assert problem.budget.size(change[None]).item() <= epsilon + 1e-5
     assert torch.allclose(found, (pictures + change).clamp(0, 1), atol=1e-6)
-    assert (problem.slack(found, problem.everything) > 0).float().mean() > 0.5
+    assert (problem.margin(found, problem.everything) > 0).float().mean() > 0.5

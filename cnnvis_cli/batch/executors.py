@@ -43,7 +43,7 @@ def cores() -> int:
 def open_engine(kind: str, workers: int, devices: Sequence[str], flags: Flags, interrupt: Interrupt) -> Engine:
     """An engine with `workers` places, dealt out over the devices. Raises UserError where one is not there."""
     if kind == "ray":
-        from cnnvis_cli.batch.ray_engine import RayEngine
+        from cnnvis_cli.batch.ray_executor import RayEngine
 
         return RayEngine([devices[number % len(devices)] for number in range(workers)], flags)
     if kind != "local":

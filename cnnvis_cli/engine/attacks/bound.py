@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.pixels import LEVELS
 
 Norm = Literal["linf", "l2"]
-LEVELS = 255
 TOLERANCE = 1e-3  # of a level, for float32
 
 
 @dataclass(frozen=True)
-class Budget:
+class Bound:
     """The largest change: `linf` of one value, `l2` Euclidean length over the picture, for values in [0, 1]."""
 
     norm: Norm = "linf"
@@ -35,12 +35,7 @@ class Budget:
         return flat.abs().amax(1) if self.norm == "linf" else flat.norm(dim=1)
 
 
-def eight_bit(pictures: Tensor) -> Tensor:
-    """The nearest pictures that a file can hold."""
-    return (pictures * LEVELS).round() / LEVELS
-
-
-def rounded(base: Tensor, pictures: Tensor, budget: Budget, threshold: float = 0.5) -> Tensor:
+def rounded(base: Tensor, pictures: Tensor, budget: Bound, threshold: float = 0.5) -> Tensor:
     """`pictures` (B, 3, H, W) as 8-bit pictures within the budget around 8-bit `base`.
 
     Fractions of a level from `threshold` on are rounded away from the base, others towards it; further towards it where the

@@ -16,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.budget import LEVELS, TOLERANCE, Budget, rounded
+from cnnvis_cli.engine.attacks.bound import TOLERANCE, Bound, rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
+from cnnvis_cli.engine.pixels import LEVELS
 
 How = Literal["rounded", "outward", "lattice", "failed"]
 # Fractions of a level from which a change is rounded away from the original, tried one after the other.
@@ -25,7 +26,7 @@ OUTWARD = (0.4, 0.3, 0.2, 0.1, 0.03)
 
 
 @dataclass(frozen=True)
-class Settled:
+class Quantized:
     """8-bit `pictures` (B, 3, H, W), whether each fools the network (B,), how that came about, and whether the float picture
     that it was made from did (B,)."""
 
@@ -35,16 +36,16 @@ class Settled:
     worked: Tensor
 
 
-def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled:
+def quantize(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Quantized:
     """The 8-bit pictures to save for float `pictures` (B, 3, H, W): rounded, repaired where that undid a success.
 
     `problem.base` must be 8-bit. Pictures that did not fool the network as floats are rounded and judged, not repaired.
     """
     result = rounded(problem.base, pictures, problem.budget)
     places = problem.everything
-    fooled = problem.slack(result, places) > 0
+    fooled = problem.margin(result, places) > 0
     how: list[How] = ["rounded" if hit else "failed" for hit in fooled]
-    worked = problem.slack(pictures, places) > 0
+    worked = problem.margin(pictures, places) > 0
 
     def attempt(name: How, repair: Callable[[Tensor, Tensor], Tensor]) -> None:
         """`repair`: places and the float pictures there to 8-bit pictures."""
@@ -52,7 +53,7 @@ def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled
         if not len(places):
             return
         tried = repair(places, pictures[places.to(pictures.device)])
-        hit = problem.slack(tried, places) > 0
+        hit = problem.margin(tried, places) > 0
         result[places[hit].to(result.device)] = tried[hit.to(tried.device)]
         fooled[places[hit]] = True
         for place in places[hit].tolist():
@@ -61,7 +62,7 @@ def settle(problem: Problem, pictures: Tensor, *, searches: int = 10) -> Settled
     attempt("lattice", partial(lattice_search, problem, rounds=searches))
     for threshold in OUTWARD:
         attempt("outward", partial(_outward, problem, threshold))
-    return Settled(result, fooled, how, worked)
+    return Quantized(result, fooled, how, worked)
 
 
 def _outward(problem: Problem, threshold: float, places: Tensor, pictures: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def lattice_search(problem: Problem, places: Tensor, pictures: Tensor, rounds: i
         largest = (budget.size(pictures - base) * LEVELS - TOLERANCE).ceil()
         bounds = largest.clamp_max(math.floor(min(budget.epsilon, 1.0) * LEVELS + TOLERANCE))
     levels = rounded(base, pictures, budget, 0.5 if budget.norm == "linf" else 0.75)  # inward in l2, to leave room for moves
-    evaluate = problem.evaluator(Goal.slack, places)
+    evaluate = problem.value_gradient(Goal.margin, places)
     for attempt in range(rounds):
         values, gradient = evaluate(levels, torch.arange(len(places)))
         missing = values <= 0
@@ -89,7 +90,7 @@ def lattice_search(problem: Problem, places: Tensor, pictures: Tensor, rounds: i
     return levels
 
 
-def _moved(base: Tensor, picture: Tensor, gradient: Tensor, needed: float, bound: Tensor, budget: Budget) -> Tensor:
+def _moved(base: Tensor, picture: Tensor, gradient: Tensor, needed: float, bound: Tensor, budget: Bound) -> Tensor:
     """One picture (3, H, W) with the values of the largest gradients moved by a level each, until their gains add up."""
     origin, levels, direction = (base * LEVELS).round(), (picture * LEVELS).round(), gradient.sign()
     after = levels + direction

@@ -13,15 +13,15 @@ from cnnvis_cli.engine.evolution.encoding import Images
 from cnnvis_cli.engine.network.network import Network
 
 # From (N, H, W, 3) uint8, sRGB, to (N, classes) probabilities.
-Evaluator: TypeAlias = Callable[[Images], np.ndarray]
+BlackBox: TypeAlias = Callable[[Images], np.ndarray]
 _TOLERANCE = 1e-3
 
 
-class BudgetError(RunError):
+class QueriesSpent(RunError):
     """The evaluator may be asked no more. What was found so far stands."""
 
 
-class NetworkEvaluator:
+class NetworkBox:
     """One of our networks, in batches; of some 0.4 megapixels unless told otherwise, which bounds the memory.
 
     Softmax in float64: near 1 it still tells 1 - 1e-9 from 1 - 1e-12.
@@ -40,7 +40,7 @@ class NetworkEvaluator:
         return np.concatenate(parts)
 
 
-def judged(evaluate: Evaluator, images: Images, classes: int | None = None) -> np.ndarray:
+def probabilities_of(evaluate: BlackBox, images: Images, classes: int | None = None) -> np.ndarray:
     """(N, classes) float64 probabilities of the images. Raises RunError for any answer that is not that."""
     answer = evaluate(images)
     try:

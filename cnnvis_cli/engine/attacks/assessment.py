@@ -10,9 +10,9 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.budget import Budget
-from cnnvis_cli.engine.attacks.eightbit import settle
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.problem import Goal, Model, Problem
+from cnnvis_cli.engine.attacks.quantize import quantize
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def accuracy_by_budget(
                 fooled = goal.at(standing).met(model(pictures)).cpu()
         elif len(standing):
             rows = standing.to(pictures.device)
-            problem = Problem(model, pictures[rows], goal.at(standing), Budget(norm, epsilon))  # type: ignore[arg-type]
-            fooled = settle(problem, attack(problem)).fooled
+            problem = Problem(model, pictures[rows], goal.at(standing), Bound(norm, epsilon))  # type: ignore[arg-type]
+            fooled = quantize(problem, attack(problem)).fooled
         else:
             fooled = torch.zeros(0, dtype=torch.bool)
         standing = standing[~fooled]

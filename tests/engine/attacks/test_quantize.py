@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.budget import Budget, eight_bit, rounded
-from cnnvis_cli.engine.attacks.eightbit import settle
+from cnnvis_cli.engine.attacks.bound import Bound, rounded
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
+from cnnvis_cli.engine.attacks.quantize import quantize
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import eight_bit
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 3.4 / 255), ("linf", 4 / 255), ("l2", 0.21)])
@@ -19,7 +20,7 @@ from cnnvis_cli.engine.network.network import Network
 def test_rounding_keeps_the_budget(
     pictures: Tensor, generator: torch.Generator, norm: str, epsilon: float, threshold: float
 ) -> None:
-    budget = Budget(norm, epsilon)  # type: ignore[arg-type]
+    budget = Bound(norm, epsilon)  # type: ignore[arg-type]
     change = torch.randn(pictures.shape, generator=generator)
     change = change / budget.size(change).view(-1, 1, 1, 1) * epsilon
     saved = rounded(pictures, (pictures + change).clamp(0, 1), budget, threshold)
@@ -31,18 +32,18 @@ def test_rounding_keeps_the_budget(
 def test_whole_levels_stay_what_they_are(pictures: Tensor) -> None:
     moved = (pictures + 4 / 255).clamp(0, 1)
     for threshold in (0.03, 0.5, 0.9):
-        assert torch.allclose(rounded(pictures, moved, Budget("linf", 4 / 255), threshold), moved, atol=1e-6)
+        assert torch.allclose(rounded(pictures, moved, Bound("linf", 4 / 255), threshold), moved, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_repair_keeps_the_smallest_changes(network: Network, pictures: Tensor, goal: Goal, norm: str) -> None:
     """Plain rounding undoes many of DeepFool's successes; the repaired pictures keep at least 95% of them."""
-    problem = Problem(network, pictures, goal, Budget(norm))  # type: ignore[arg-type]
+    problem = Problem(network, pictures, goal, Bound(norm))  # type: ignore[arg-type]
     found = deepfool(problem)
-    worked = problem.slack(found, problem.everything) > 0
-    plain = problem.slack(eight_bit(found), problem.everything) > 0
+    worked = problem.margin(found, problem.everything) > 0
+    plain = problem.margin(eight_bit(found), problem.everything) > 0
     assert plain.sum() < worked.sum()
-    kept = settle(problem, found)
+    kept = quantize(problem, found)
     assert torch.equal(kept.pictures, eight_bit(kept.pictures))
     assert torch.equal(kept.worked, worked)
     assert kept.fooled.sum() >= 0.95 * worked.sum()
@@ -54,17 +55,17 @@ def test_repair_keeps_the_smallest_changes(network: Network, pictures: Tensor, g
 
 
 def test_repair_keeps_targeted_changes(network: Network, pictures: Tensor, targeted: Goal) -> None:
-    problem = Problem(network, pictures, targeted, Budget("l2"))
+    problem = Problem(network, pictures, targeted, Bound("l2"))
     found = carlini_wagner(problem, steps=50, searches=4)
-    worked = problem.slack(found, problem.everything) > 0
-    kept = settle(problem, found)
+    worked = problem.margin(found, problem.everything) > 0
+    kept = quantize(problem, found)
     assert kept.fooled.sum() >= 0.95 * worked.sum()
     assert torch.equal(network(kept.pictures).argmax(1) == targeted.targets, kept.fooled)
 
 
 def test_what_never_fooled_is_reported_as_failed(network: Network, pictures: Tensor, targeted: Goal) -> None:
-    problem = Problem(network, pictures, targeted, Budget("linf", 1 / 255))
-    kept = settle(problem, pgd(problem, steps=2))
+    problem = Problem(network, pictures, targeted, Bound("linf", 1 / 255))
+    kept = quantize(problem, pgd(problem, steps=2))
     assert not kept.fooled.all()
     assert all((how == "failed") != bool(hit) for how, hit in zip(kept.how, kept.fooled, strict=True))
     assert (kept.pictures - pictures).abs().max() <= 1 / 255 + 1e-6
