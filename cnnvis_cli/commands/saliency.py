@@ -68,7 +68,7 @@ def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objec
         shares = gradients.integrated_gradients(network, image, target, start=start, steps=config.steps)
         heat = gradients.contribution(shares)[0]
     else:
-        layer = layer or gradients.grad_cam_layer(network, target)
+        layer = layer or gradients.grad_cam_layer(network, target, image)
         maps = gradients.grad_cam(network, image, target, layer)
         heat = gradients.over_picture(network, image, layer, maps)[0]
     return _smoothed(heat, config.smooth / 100 * min(heat.shape))

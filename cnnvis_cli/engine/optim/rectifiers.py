@@ -33,7 +33,9 @@ class PassingRectifiers(TorchFunctionMode):
         if middle is None and name in _BOUNDED:
             middle = _middle(name, args, kwargs)
         values = args[0] if args else kwargs.get("input")
-        if middle is None or not isinstance(values, Tensor) or not values.requires_grad or not torch.is_grad_enabled():
+        # Values (B,) are an objective's own.
+        units = isinstance(values, Tensor) and values.ndim > 1 and values.requires_grad and torch.is_grad_enabled()
+        if middle is None or not isinstance(values, Tensor) or not units:
             return func(*args, **kwargs)
         if func.__name__.endswith("_") and not func.__name__.startswith("__"):  # in place: its input is gone on the way back
             return func(*args, **kwargs)
