@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.engine.errors import OutOfMemory, RunError, UnknownLayer, UserError, did_you_mean
+from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean
 
-__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "UserError", "did_you_mean", "in_words"]
+__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "SizeError", "UserError", "did_you_mean", "in_words"]
 
 
 class ConfigError(UserError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,7 @@ def make_plan(jobs: JobsFile, root: str, settings: Sequence[str] = (), *, many: 
     plan: list[Planned] = []
     for entry in jobs.entries:
         try:
-            plan += _planned(entry, root, given)
+            plan += _planned(entry, root, settings)
         except ConfigError as error:
             problems += error.problems
     problems += _duplicates(plan) + _missing_files(plan)
@@ -72,9 +72,10 @@ def make_plan(jobs: JobsFile, root: str, settings: Sequence[str] = (), *, many: 
     return sorted(plan, key=lambda job: order[job.network])
 
 
-def _planned(entry: Entry, root: str, given: Mapping[str, Any]) -> list[Planned]:
+def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
     schema = config_class(entry.command)
-    over = {key: value for key, value in given.items() if key in schema.model_fields}
+    own = [word for word in settings if word.partition("=")[0].strip().partition(".")[0] in schema.model_fields]
+    over = parse_settings(own, schema)
     over = merge(environment_settings(schema, os.environ), over)
     below = merge(entry.defaults, entry.settings)
     folder = f"{root}/{entry.out}"

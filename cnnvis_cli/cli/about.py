@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from cnnvis_cli.config.load import load_config
 
 if TYPE_CHECKING:
     from cnnvis_cli.engine.locality.receptive_field import ReceptiveField
+    from cnnvis_cli.engine.network.network import Network
 
 
 def print_models() -> None:
@@ -21,6 +23,7 @@ def print_models() -> None:
 
     for name in model_names():
         print(f"{name:<24} {'bundled' if name in BUNDLED else 'torchvision'}")
+    print("timm:NAME                any of timm's (pip install 'cnnvis[timm]')")
     print("package.module:factory   your own (--trust-code)")
 
 
@@ -34,6 +37,8 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     config = load_config(NetworkConfig, "layers", settings=[*weights, *settings, f"model={model}"], environment={})
     session = make_session("cpu", offline=offline, trust_code=trust_code)
     network, _ = session.network(config)
+    steady = "steady" if network.steady else "answers otherwise each time"
+    print(f"returns {network.reading.describe()}; takes {network.sizes.describe()}; maps {_orders(network)}; {steady}")
     aliases = {layer: alias for alias, layer in network.aliases.items()}
     names = [
         f"{layer.name} ({aliases[layer.name]})" if layer.name in aliases else layer.name for layer in network.layers.values()
@@ -49,6 +54,19 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
         print(
             f"approximate after {', '.join(unknown)}: not in the table of operators, taken to see all that stands before them"
         )
+
+
+def _orders(network: Network) -> str:
+    """How its maps lie: `NCHW`, `NHWC (36 of 80)`, `tokens (25 of 30; 1 other token left out)`."""
+    kinds: Counter[str] = Counter()
+    for layer in network.layers.values():
+        if layer.spatial:
+            extra = f", {layer.layout.extra} other left out" if layer.layout.extra else ""
+            maps = "NCHW" if layer.layout.channel == 1 else "NHWC"
+            kinds[maps if layer.layout.kind == "maps" else f"tokens{extra}"] += 1
+    if len(kinds) <= 1:
+        return next(iter(kinds), "none")
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
 
 
 def _field(field: ReceptiveField) -> str:

@@ -6,6 +6,7 @@ Never imports torch: what does is imported inside the functions.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -265,4 +266,6 @@ def root(
 
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point of the shell command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no UTF-8 go out as they came in
     return app(args=arguments, prog_name="cnnvis")

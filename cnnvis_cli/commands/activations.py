@@ -14,7 +14,7 @@ from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.color import colorize
-from cnnvis_cli.pictures.read import resize_short, to_square
+from cnnvis_cli.pictures.read import resize
 from cnnvis_cli.pictures.sheet import enlarged, framed, sheet
 from cnnvis_cli.pictures.write import to_image
 
@@ -30,7 +30,9 @@ def run(config: ActivationsConfig, job: Job) -> None:
     layer = config.layer or middle_layer(network)
     known = network.layer(layer)
     if not known.spatial:
-        raise UserError(f"{layer} gives a vector, not maps. Layers with maps end at {_last_with_maps(network)}.")
+        last = _last_with_maps(network)
+        others = f"Layers with maps end at {last}." if last else f"{network.name} has no layer with maps."
+        raise UserError(f"{layer} gives a {'vector' if len(known.shape) == 1 else 'sequence'}, not maps. {others}")
     picture = _prepared(config, network, job.inputs.read_one(config.image))
     with torch.no_grad():
         maps = activations(network, picture, [layer])[layer][0].cpu()
@@ -46,7 +48,8 @@ def run(config: ActivationsConfig, job: Job) -> None:
         field = receptive_fields(network, *picture.shape[-2:])[known.name]
         shown = [_lit(picture[0].cpu(), maps[unit], field) for unit in marked]
         original = _enlarged(to_image(picture[0]), LARGE)
-        page = sheet([original, *shown], ["picture", *(f"unit {unit}: {peaks[unit]:.3g}" for unit in marked)])
+        size = f"{picture.shape[3]} x {picture.shape[2]} px"
+        page = sheet([original, *shown], [size, *(f"unit {unit}: {peaks[unit]:.3g}" for unit in marked)])
         job.results.save_image(page.image, "overlay")
     if config.raw:
         job.results.save_array(maps[chosen], "maps")
@@ -63,13 +66,12 @@ def run(config: ActivationsConfig, job: Job) -> None:
 
 
 def _last_with_maps(network: Network) -> str:
-    return [name for name, layer in network.layers.items() if layer.spatial][-1]
+    return next((name for name, layer in reversed(network.layers.items()) if layer.spatial), "")
 
 
 def _prepared(config: ActivationsConfig, network: Network, picture: Tensor) -> Tensor:
-    """The whole picture at the size the network sees; the centre square where it takes no other shape."""
-    side = config.size or network.size
-    return to_square(picture, side) if network.fixed_size else resize_short(picture, side)
+    """The whole picture at a size that the network takes."""
+    return resize(picture, *network.fitted(picture.shape[2], picture.shape[3], config.size))
 
 
 def _enlarged(image: Image.Image, side: int) -> Image.Image:

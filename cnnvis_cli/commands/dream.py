@@ -17,10 +17,11 @@ from cnnvis_cli.engine.optim.loop import Loop, Outcome
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective, layer_energy
 from cnnvis_cli.engine.optim.parameterizations import Pixels, noise
+from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.synthesis import dream
 from cnnvis_cli.engine.synthesis.inversion import layer_code, trunk
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
 from cnnvis_cli.pictures.sheet import sheet
@@ -119,6 +120,7 @@ def _loop(config: DreamConfig, network: Network, objective: Objective, start: Te
         rate=config.rate,
         generator=generator,
         gradient=dream.smoothing(config.smooth) if config.smooth else None,
+        passing=FIRST_STEPS,
     )
 
 
@@ -133,17 +135,12 @@ def _dream(config: DreamConfig, job: Job, network: Network, objective: Objective
 def _score(config: DreamConfig, network: Network, objective: Objective, pictures: Tensor) -> float:
     """The objective of a picture as it is; a size the network cannot take is told here."""
     try:
-        if _tiled(config, pictures.shape[-2:]):
-            return score_by_tiles(network, objective, pictures, config.tile).item()
-        return score(network, objective, pictures).item()
-    except RuntimeError as error:
-        if "size" not in str(error) and "shape" not in str(error):
-            raise
-        height, width = pictures.shape[-2:]
-        raise UserError(
-            f"{network.name} cannot take a picture of {width} x {height} px for {objective.label}: "
-            f"raise smallest=, or use a layer before its linear ones."
-        ) from None
+        with network.told(pictures.shape[2], pictures.shape[3]):
+            if _tiled(config, pictures.shape[-2:]):
+                return score_by_tiles(network, objective, pictures, config.tile).item()
+            return score(network, objective, pictures).item()
+    except SizeError as error:
+        raise UserError(f"{error} Use size=, raise smallest=, or name a layer before its linear ones.") from None
 
 
 def _octave(config: DreamConfig, network: Network, objective: Objective, picture: Tensor, outcome: Outcome) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
 from cnnvis_cli.engine.synthesis import inversion
 from cnnvis_cli.engine.units.importance import following_layer
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.plots import depths
 from cnnvis_cli.pictures.read import find_pictures, read, sample, to_square
@@ -95,11 +95,10 @@ def _codes(
 def _told(network: Network, layer: str, pictures: Tensor, size: int) -> Tensor:
     """The code; a size that the network cannot take is told here, before any work."""
     try:
-        return inversion.layer_code(network, layer, pictures)
-    except RuntimeError as error:
-        if "size" not in str(error) and "shape" not in str(error):
-            raise
-        raise UserError(f"{network.name} cannot take pictures of {size} px for {layer}. Try size={network.size}.") from None
+        with network.told(size, size):
+            return inversion.layer_code(network, layer, pictures)
+    except SizeError as error:
+        raise UserError(f"{error} Try size={network.size}.") from None
 
 
 def _read_code(file: str) -> Tensor:

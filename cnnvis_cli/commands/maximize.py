@@ -21,10 +21,11 @@ from cnnvis_cli.engine.optim.loop import Loop, Outcome
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
+from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
 from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.engine.units.facets import facet_means
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import SAMPLES, find_pictures, sample, to_square
 from cnnvis_cli.pictures.sheet import sheet
@@ -44,7 +45,7 @@ class Wanted:
 def run(config: MaximizeConfig, job: Job) -> None:
     network = job.inputs.network(config)
     wanted = _objectives(config, network)
-    size = config.size or (network.size if network.fixed_size else max(128, network.size))
+    size = config.size or (network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128)
     units = _wanted(config, job, network, wanted, size)
     # Different pictures of one objective are compared with each other, so they share a batch of their own.
     per_batch = config.diversity if config.diversity > 1 else config.batch
@@ -164,6 +165,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
         after_step=after,
         target=config.target,
         patience=config.patience,
+        passing=FIRST_STEPS,
     )
 
 
@@ -182,34 +184,32 @@ def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
 def _score(network: Network, batch: Sequence[Wanted], pictures: Tensor, size: int) -> Tensor:
     """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
     try:
-        return score(network, _together(batch), pictures).cpu()
-    except RuntimeError as error:
-        if "size" not in str(error) and "shape" not in str(error):
-            raise
-        raise UserError(
-            f"{network.name} cannot take pictures of {size} px for this objective. Try size={network.size}."
-        ) from None
+        with network.told(size, size):
+            return score(network, _together(batch), pictures).cpu()
+    except SizeError as error:
+        raise UserError(f"{error} Try size={network.size}.") from None
 
 
-def _warn_of_silence(job: Job, units: Sequence[Wanted], outcomes: Sequence[Outcome]) -> None:
-    """A rectified unit that its start does not excite gets no gradient: its picture stays as grey as it began."""
+def _warn_of_silence(job: Job, units: Sequence[Wanted], outcomes: Sequence[Outcome]) -> list[bool]:
+    """Which units were never active: one that a rectifier silences at the start and through all steps has no picture."""
     highest = torch.cat([torch.stack(outcome.trace).abs().amax(0) for outcome in outcomes if outcome.trace])
-    silent = [unit.caption for unit, value in zip(units, highest.tolist(), strict=False) if value == 0]
-    if silent:
-        job.warn(
-            f"{', '.join(silent)} stayed at 0: a rectifier passes no gradient there. Name the layer before, or another start."
-        )
+    silent = [value == 0 for value in highest.tolist()]
+    names = [unit.caption for unit, still in zip(units, silent, strict=False) if still]
+    if names:
+        job.warn(f"{', '.join(names)}: never active, so its picture says nothing. Name the layer before, or another start.")
+    return [*silent, *[False] * (len(units) - len(silent))]
 
 
 def _save(
     config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], outcomes: Sequence[Outcome], starts: Tensor
 ) -> None:
     pictures = torch.cat([outcome.pictures for outcome in outcomes])
-    _warn_of_silence(job, units, outcomes)
+    silent = _warn_of_silence(job, units, outcomes)
+    captions = [unit.caption + (" (never active)" if still else "") for unit, still in zip(units, silent, strict=True)]
     if len(units) == 1:
         saved = [job.results.save_picture(pictures[0])]
     else:
-        page = sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
+        page = sheet(list(pictures), captions, columns=config.columns)
         reloaded = job.results.save_image(page.image)
         job.record.tiles = [list(box) for box in page.boxes]
         saved = [page.tile(reloaded, number) for number in range(len(units))]

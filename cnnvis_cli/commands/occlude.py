@@ -27,7 +27,8 @@ def run(config: OccludeConfig, job: Job) -> None:
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
         shows(job.record, [target.logit])
-        rows.append({"picture": view.source.name, **_scores_of(config, network, view, target, found)})
+        scores = _scores_of(config, network, view, target, found)
+        rows.append({"picture": view.source.name, "seen_at": view.size_seen, **scores})
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:
@@ -91,11 +92,9 @@ def _save_one(config: OccludeConfig, job: Job, view: View, target: Target, found
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
     box = heat_views.framed(view.shown, _shown_box(view, found))
     fall = found.clean - row["largest_drop"]
+    value = heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}"
     tiles: list[Any] = [
-        (
-            box,
-            heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}",
-        ),
+        (box, f"{value} at {view.size_seen}"),
         (colors, f"drop of {config.measure if target.index is not None else target.label}"),
         (over, f"window covered: {fall:.0%}" if config.measure == "probability" and target.index is not None else "overlay"),
     ]

@@ -36,7 +36,8 @@ def run(config: SaliencyConfig, job: Job) -> None:
             target = resolve_target(config.target, network, view.seen)
             heat = _heat(config, network, view.seen, target.logit)
             shows(job.record, [target.logit])
-            rows.append({"picture": view.source.name, **_scores_of(config, network, view.seen, heat, target)})
+            scores = _scores_of(config, network, view.seen, heat, target)
+            rows.append({"picture": view.source.name, "seen_at": view.size_seen, **scores})
             if len(sources) == 1:
                 _save_one(config, job, view, heat, target, rows[0])
             else:
@@ -67,7 +68,7 @@ def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objec
         shares = gradients.integrated_gradients(network, image, target, start=start, steps=config.steps)
         heat = gradients.contribution(shares)[0]
     else:
-        layer = layer or gradients.grad_cam_layer(network, target)
+        layer = layer or gradients.grad_cam_layer(network, target, image)
         maps = gradients.grad_cam(network, image, target, layer)
         heat = gradients.over_picture(network, image, layer, maps)[0]
     return _smoothed(heat, config.smooth / 100 * min(heat.shape))
@@ -95,7 +96,8 @@ def _scores_of(config: SaliencyConfig, network: Network, image: Tensor, heat: Te
 def _save_one(config: SaliencyConfig, job: Job, view: View, heat: Tensor, target: Target, row: dict[str, Any]) -> None:
     large = view.enlarge(heat)
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
-    tiles: list[Any] = [(view.shown, heat_views.caption(target, row["value"])), (colors, config.method), (over, "overlay")]
+    said = f"{heat_views.caption(target, row['value'])} at {view.size_seen}"
+    tiles: list[Any] = [(view.shown, said), (colors, config.method), (over, "overlay")]
     if config.segment:
         mask = view.enlarge(object_mask(view.seen[0], heat).float()) > 0.5
         tiles.append((heat_views.cut_out(view.shown, mask), "object"))

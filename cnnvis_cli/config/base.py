@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _comma_separated(value: Any) -> Any:
-    """`a,b` on the command line is the list [a, b]; a single value is a list of one."""
+    """`a,b` on the command line is the list [a, b], unless a file has that very name; a single value is a list of one."""
     if isinstance(value, str):
+        if "," in value and os.path.lexists(value):
+            return [value]
         return [part.strip() for part in value.split(",") if part.strip()]
     return value if isinstance(value, list | tuple) else [value]
 
 
 def _as_text(value: Any) -> Any:
-    """A number where a word is meant (`target=3`, `name=7`) is that word."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """A number where a word is meant (`target: 3`, `name: 007`) is that word, as it was written."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return getattr(value, "text", str(value)) if isinstance(value, int | float) else value
 
+
+def _fits_file_names(name: str) -> str:
+    """Result files are NAME-SUFFIX.EXTENSION; file systems take names of 255 bytes."""
+    if (size := len(name.encode("utf-8", "surrogateescape"))) > MOST_NAME_BYTES:
+        raise ValueError(f"is {size} bytes long as a file name; at most {MOST_NAME_BYTES} fit, since suffixes come behind it")
+    return name
+
+
+# What is left of a file name's 255 bytes for results' own suffixes.
+MOST_NAME_BYTES = 200
 
 Text = Annotated[str, BeforeValidator(_as_text)]
+FileName = Annotated[Text, AfterValidator(_fits_file_names)]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_comma_separated)]
 NumberList = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 
@@ -43,7 +59,7 @@ class CommandConfig(BaseModel):
     # Named sets of values that stand between the defaults and what the user gives; a command that has some has a `preset` key.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    name: Text = Field("", description="file name of the result, without suffix; made from the settings if empty")
+    name: FileName = Field("", description="file name of the result, without suffix; made from the settings if empty")
     seed: int = Field(0, ge=0, description="every random choice follows from it")
 
     @model_validator(mode="before")
@@ -62,10 +78,14 @@ class CommandConfig(BaseModel):
 class NetworkConfig(CommandConfig):
     """A command that looks at one network."""
 
-    model: Text = Field("minivgg", description="minivgg, lenet, a torchvision name, or package.module:factory (--trust-code)")
+    model: Text = Field(
+        "minivgg", description="minivgg, lenet, a torchvision name, timm:NAME, or package.module:factory (--trust-code)"
+    )
     weights: Text = Field(
         "", description="a file of weights (.pth .pt .safetensors), 'random', or empty for the pretrained ones"
     )
+    output: Text = Field("", description="which of several outputs of the network is read: a name or number; found if empty")
+    classes: Text = Field("", description="a file of class names: one per line, JSON or YAML, a list or by index")
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
     memory_format: Literal["channels_last", "contiguous"] = Field(
         "channels_last", description="how activations lie in memory; the first was faster for nearly every family"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,16 @@ from cnnvis_cli.errors import ConfigError, UserError, did_you_mean
 from cnnvis_cli.files.bundled import configs_folder
 
 C = TypeVar("C", bound=CommandConfig)
+
+
+class _Int(int):
+    """A whole number that remembers how it was written: `001` is the word 001 where a word is wanted."""
+
+    text: str
+
+
+class _Float(float):
+    text: str
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,6 +44,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _number(kind: Any) -> Any:
+    def construct(loader: yaml.SafeLoader, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        try:
+            value = kind(text)
+        except (ValueError, OverflowError):
+            return text
+        value.text = text
+        return value
+
+    return construct
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(_Int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(_Float))
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -104,17 +130,18 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     return values
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words; a dotted key reaches into a nested one. Values are read as YAML, or as text where that fails."""
+def parse_settings(settings: Sequence[str], schema: type[BaseModel] | None = None) -> dict[str, Any]:
+    """`key=value` words; a dotted key reaches into a nested one.
+
+    Text stays text: a value is read as YAML only where the schema's key wants a number, a list or a mapping (and every value
+    where there is no schema), and is text where that fails.
+    """
     values: dict[str, Any] = {}
     for word in settings:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UserError(f"'{word}' is not of the form KEY=VALUE.")
-        try:
-            value = parse_yaml(text, key)
-        except UserError:
-            value = text  # e.g. an objective with '[': the schema says what is wrong with it, if anything
+        value = _value(key.strip(), text, schema)
         *parents, last = key.strip().split(".")
         target = values
         for parent in parents:
@@ -125,10 +152,49 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def _value(key: str, text: str, schema: type[BaseModel] | None) -> Any:
+    field = schema.model_fields.get(key) if schema is not None else None
+    wants = _wants(field.annotation) if field is not None else "any"
+    if wants == "text":
+        return _unquoted(text)
+    if wants == "words":
+        flat = text.strip()
+        listed = flat.startswith("[") and flat.endswith("]") and not os.path.lexists(text)
+        found = _yaml_or_text(key, text) if listed else text
+        return found if isinstance(found, list) else _unquoted(text)
+    return _yaml_or_text(key, text)
+
+
+def _yaml_or_text(key: str, text: str) -> Any:
+    try:
+        return parse_yaml(text, key)
+    except UserError:
+        return text  # e.g. an objective with '[': the schema says what is wrong with it, if anything
+
+
+def _unquoted(text: str) -> str:
+    """Without one pair of quotes around the whole, as YAML would read it; not around what is a file."""
+    flat = text.strip()
+    quoted = len(flat) > 1 and flat[0] == flat[-1] and flat[0] in "\"'" and flat[0] not in flat[1:-1]
+    return flat[1:-1] if quoted and not os.path.lexists(text) else text
+
+
+def _wants(annotation: Any) -> Literal["text", "words", "any"]:
+    """Whether a key's values are text, or lists of text, and nothing else."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _wants(arguments[0])
+    if annotation is str or (origin is Literal and all(isinstance(choice, str) for choice in arguments)):
+        return "text"
+    if origin is tuple and arguments and _wants(arguments[0]) == "text":
+        return "words"
+    return "any"
+
+
 def environment_settings(schema: type[CommandConfig], environment: Mapping[str, str]) -> dict[str, Any]:
     """`CNNVIS_STEPS=100` sets `steps` for every command that has it."""
     found = {key: environment[f"CNNVIS_{key.upper()}"] for key in schema.model_fields if f"CNNVIS_{key.upper()}" in environment}
-    return parse_settings([f"{key}={value}" for key, value in found.items()])
+    return parse_settings([f"{key}={value}" for key, value in found.items()], schema)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,5 +239,5 @@ def load_config(
     """The config of one run, from all its sources."""
     values = read_config_file(find_config(config, command), command) if config else {}
     values = merge(values, environment_settings(schema, os.environ if environment is None else environment))
-    values = merge(values, parse_settings(settings))
+    values = merge(values, parse_settings(settings, schema))
     return build_config(schema, merge(values, {k: v for k, v in (flags or {}).items() if v is not None}))

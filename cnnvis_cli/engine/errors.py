@@ -26,6 +26,10 @@ class UnknownLayer(UserError):
         self.network = network
 
 
+class SizeError(UserError):
+    """A network takes no pictures of the size that was asked for. The message says which it takes."""
+
+
 class RunError(RuntimeError):
     """The run itself failed (exit 1): disk full, out of memory, an evaluator that died."""
 

@@ -21,7 +21,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that becomes `path` when the block ends well, and vanishes otherwise."""
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:200]}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{_start(path.name)}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -38,10 +38,15 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink(missing_ok=True)
 
 
+def _start(name: str) -> str:
+    """As much of a file's name as leaves room for a temporary one beside it."""
+    return os.fsdecode(os.fsencode(name)[:200]) if len(os.fsencode(name)) > 200 else name
+
+
 def clear(path: Path) -> None:
     """Remove the file, if there is one, and what a process that was killed while it wrote that file left beside it."""
     path.unlink(missing_ok=True)
-    for half in path.parent.glob(f".{glob.escape(path.name[:200])}.*.tmp"):
+    for half in path.parent.glob(f".{glob.escape(_start(path.name))}.*.tmp"):
         half.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, parse_settings
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.names import config_hash
@@ -129,20 +130,22 @@ def command_line(command: str, config: Mapping[str, Any], digest: str, sidecar: 
         return fallback
     schema = config_class(command)
     base = default_values(command) | dict(schema.presets.get(str(config.get("preset")), {}))
-    words = [_word(key, value) for key, value in config.items() if base.get(key) != value]
+    words = [_word(key, value, schema) for key, value in config.items() if base.get(key) != value]
     try:
-        same = config_hash(command, build_config(schema, parse_settings(words))) == digest
+        same = config_hash(command, build_config(schema, parse_settings(words, schema))) == digest
     except UserError:
         same = False
     return shlex.join(["cnnvis", command, *words]) if same else fallback
 
 
-def _word(key: str, value: Any) -> str:
+def _word(key: str, value: Any, schema: type[CommandConfig]) -> str:
     """`key=value`, in JSON (which is YAML too) where plain text would be read as something else."""
     if value is None:
         return f"{key}=null"
     plain = (
         ",".join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
     )
-    read = parse_settings([f"{key}={plain}"])[key]
+    if isinstance(value, list) and any("," in str(item) for item in value):
+        return f"{key}={json.dumps(value)}"
+    read = parse_settings([f"{key}={plain}"], schema)[key]
     return f"{key}={plain}" if read == value or (isinstance(read, str) and read == plain) else f"{key}={json.dumps(value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -16,6 +17,11 @@ from cnnvis_cli.jobs.resume import Resume
 from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.pictures import read
 from cnnvis_cli.pictures.read import PictureFile, find_picture, to_square
+
+UNSTEADY = (
+    "{} answers one picture differently each time it is asked (dropout that is on, or noise, in its forward): "
+    "so will every result made with it"
+)
 
 
 class Inputs:
@@ -46,6 +52,10 @@ class Inputs:
         weights = config.weights or "pretrained"
         self._record.networks[config.model] = {"weights": weights, "sha256": digest}
         self._resume.rests_on(f"{config.model}@{config.weights}", digest)
+        if not network.steady and (warning := UNSTEADY.format(network.name)) not in self._record.warnings:
+            self._record.warnings.append(warning)
+            if not self._session.quiet:
+                print(f"cnnvis: warning: {warning}", file=sys.stderr, flush=True)
         return network
 
     def weights_digest(self, config: NetworkConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.names import config_hash, safe_name
 from cnnvis_cli.jobs.record import Record, difference, read_record
@@ -13,7 +13,7 @@ from cnnvis_cli.jobs.report import Ran
 
 def result_name(config: CommandConfig) -> str:
     """The file name of a config's result, without suffix."""
-    return safe_name(config.name or config.slug())
+    return safe_name(config.name, MOST_NAME_BYTES) if config.name else safe_name(config.slug())
 
 
 def kept_record(command: str, config: CommandConfig, folder: Path, *, overwrite: bool = False) -> Record | None:

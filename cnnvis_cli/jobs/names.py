@@ -15,7 +15,10 @@ def config_hash(command: str, config: CommandConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def safe_name(text: str) -> str:
-    """A file name out of any text: letters, digits, '.', '-' and '_'; at most 100 characters."""
+def safe_name(text: str, most: int = 100) -> str:
+    """A file name out of any text: letters, digits, '.', '-' and '_'; at most `most` bytes, of a longer one the beginning."""
     name = re.sub(r"[^\w.+-]+", "-", text.strip()).strip("-.") or "result"
-    return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if len(name.encode()) <= most:
+        return name
+    start = name.encode()[: most - 10].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

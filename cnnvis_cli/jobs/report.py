@@ -37,7 +37,7 @@ def report(ran: Ran, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         line = {"command": record.command, "name": record.name, "sidecar": ran.record_file, "files": ran.files}
         line |= {"fresh": ran.fresh, "skipped": record.skipped, "scores": record.scores}
-        print(json.dumps(plain(line), ensure_ascii=False), flush=True)
+        print(json.dumps(plain(line), ensure_ascii=False).encode("utf-8", "backslashreplace").decode(), flush=True)
     else:
         for path in ran.files:
             print(path, flush=True)

@@ -21,7 +21,8 @@ from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gi
 
 def path_of(folder: Path, name: str, suffix: str = "", extension: str = ".png") -> Path:
     """`NAME.png` for an empty suffix, else `NAME-SUFFIX.png`."""
-    return folder / f"{name}{'-' + safe_name(suffix) if suffix else ''}{extension}"
+    room = 255 - len(f"{name}-{extension}".encode())
+    return folder / f"{name}{'-' + safe_name(suffix, room) if suffix else ''}{extension}"
 
 
 class Results:

@@ -15,6 +15,7 @@ from cnnvis_cli.errors import Interrupted, OutOfMemory
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.report import Ran
 from cnnvis_cli.jobs.session import Session
+from cnnvis_cli.networks.user_code import prints_to_stderr
 from cnnvis_cli.registry import command_module
 
 
@@ -30,7 +31,7 @@ def run_job(command: str, config: CommandConfig, folder: Path, session: Session)
     with session.interrupt.listen():
         while True:
             try:
-                with out_of_memory_is_said():
+                with out_of_memory_is_said(), prints_to_stderr():
                     command_module(command).run(fitted, job)
                 break
             except OutOfMemory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 import torch
@@ -33,13 +34,28 @@ class Session:
         """The network that the config asks for and the SHA-256 of its weights; loaded once, the last few are kept."""
         seed = config.seed if config.weights == "random" else 0
         spec = NetworkSpec(
-            config.model, config.weights, config.precision, config.memory_format, self.offline, self.trust_code, seed
+            config.model,
+            config.weights,
+            config.precision,
+            config.memory_format,
+            self.offline,
+            self.trust_code,
+            seed,
+            output=config.output,
+            classes=config.classes,
         )
         known = spec in self._networks
-        self._networks[spec] = self._networks.pop(spec) if known else load_network(spec, self.device)
+        self._networks[spec] = self._networks.pop(spec) if known else self._loaded(spec)
         if len(self._networks) > _NETWORKS_KEPT:
             del self._networks[next(iter(self._networks))]
         return self._networks[spec]
+
+    def _loaded(self, spec: NetworkSpec) -> tuple[Network, str]:
+        network, digest = load_network(spec, self.device)
+        if not self.quiet:
+            for note in network.notes:
+                print(f"cnnvis: model={network.name}: {note}", file=sys.stderr, flush=True)
+        return network, digest
 
 
 def make_session(

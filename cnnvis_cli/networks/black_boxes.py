@@ -8,10 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import importlib
 import io
 import json
-import sys
 import threading
 import time
 import urllib.error
@@ -26,22 +24,14 @@ from PIL import Image
 from cnnvis_cli.engine.evolution import BlackBox, QueriesSpent
 from cnnvis_cli.engine.pixels import LUMA
 from cnnvis_cli.errors import RunError, UserError
+from cnnvis_cli.networks.user_code import load_object
 
 _MAX_ANSWER = 256 * 2**20  # bytes
 
 
 def load_function(place: str, *, trust_code: bool) -> BlackBox:
     """`package.module:function`, taking (N, H, W, 3) uint8 and returning (N, classes) probabilities. Runs the user's code."""
-    if not trust_code:
-        raise UserError(f"evaluator={place} would run your Python code. Add --trust-code if you trust it.")
-    module, _, name = place.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise UserError(f"evaluator={place} failed to load: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
+    function = load_object(place, "evaluator", trust_code=trust_code)
     if not callable(function):
         raise UserError(f"evaluator={place} is a {type(function).__name__}, not a function.")
     return function

@@ -2,151 +2,97 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
-import pickle
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
-from cnnvis_cli.engine.network.network import IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing
-from cnnvis_cli.errors import UserError, did_you_mean
+from cnnvis_cli.engine.errors import Refused
+from cnnvis_cli.engine.network.network import Network, Preprocessing
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.networks import bundled
+from cnnvis_cli.networks.factory import from_factory
+from cnnvis_cli.networks.libraries import from_timm, from_torchvision, torchvision_names, with_weights
+from cnnvis_cli.networks.self_description import read_classes
+from cnnvis_cli.networks.spec import NetworkSpec, Parts
+from cnnvis_cli.networks.user_code import prints_to_stderr
+
+__all__ = ["BUNDLED", "NetworkSpec", "load_network", "model_names"]
 
 BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
 
-# What torchvision's builders set where they load pretrained weights. (They keep inception_v3's auxiliary head, which speaks
-# in training only; here both networks are without.)
-_INCEPTION: dict[str, Any] = {"transform_input": True, "aux_logits": False, "init_weights": False}
-AS_PRETRAINED: dict[str, dict[str, Any]] = {
-    "googlenet": _INCEPTION,
-    "inception_v3": _INCEPTION,
-    "vit_h_14": {"image_size": 518},
+# What to do about a network that cannot be looked at, by the kind of the reason.
+REMEDIES = {
+    "channels": "`mean` and `std` of its `preprocessing` say how many: 3 for colour, 1 for grey; no others can be made.",
+    "size": 'Say so in the factory: module.preprocessing = {"mean": ..., "std": ..., "size": N}.',
+    "inputs": "Give a module whose forward takes the picture alone: put a small one around it.",
+    "lazy": "Run it on a picture once in the factory, then load its weights there.",
+    "scripted": "Give the nn.Module that it was made from.",
+    "gradients": "Remove torch.no_grad() and detach() from its forward.",
+    "statistics": "Use track_running_stats=True and weights that have them, or GroupNorm.",
+    "numbers": "Train or save it again in float32.",
+    "output": "output=NAME or number chooses among several.",
+    "classes": "classes=FILE names them: one per line, or a JSON or YAML list.",
+    "failed": "",
 }
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What to load and how. `weights`: '' (pretrained), 'random', or a path."""
-
-    model: str
-    weights: str = ""
-    precision: str = "float32"
-    memory_format: str = "channels_last"
-    offline: bool = False
-    trust_code: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class _Parts:
-    module: nn.Module
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    digest: str
 
 
 def model_names() -> list[str]:
     """Bundled networks and torchvision's classifiers."""
-    from torchvision import models
-
-    return [*BUNDLED, *models.list_models(module=models)]
+    return [*BUNDLED, *torchvision_names()]
 
 
 def load_network(source: NetworkSpec, device: torch.device) -> tuple[Network, str]:
     """The network and the SHA-256 of its weights. Raises UserError that names the remedy."""
-    if source.model in BUNDLED:
-        parts = _bundled(source)
-    elif ":" in source.model:
-        parts = _from_factory(source)
-    else:
-        parts = _from_torchvision(source)
-    network = Network.frozen(
-        source.model,
-        parts.module,
-        parts.preprocessing,
-        parts.classes,
-        device=device,
-        channels_last=source.memory_format == "channels_last",
-        bf16=source.precision == "bf16",
-        copied=False,
-    )
+    names = read_classes(source.classes) if source.classes else ()
+    with prints_to_stderr():
+        parts = _parts(source)
+        try:
+            network = Network.frozen(
+                source.model,
+                parts.module,
+                parts.preprocessing,
+                names or parts.classes,
+                device=device,
+                channels_last=source.memory_format == "channels_last",
+                bf16=source.precision == "bf16",
+                copied=False,
+                output=source.output,
+            )
+        except Refused as error:
+            raise UserError(_told(error, source, parts)) from error
+    twins = [label for label, name in zip(network.classes, names or parts.classes, strict=False) if label != name]
+    told = [f"classes of the same name are told apart by their numbers: {', '.join(twins[:2])}"] if twins else []
+    ours = source.model in BUNDLED or ":" not in source.model or source.model.startswith("timm:")
+    assumed = [parts.assumed] if parts.assumed else []
+    network.notes = (*parts.notes, *network.notes, *(told if names or not ours else []), *assumed)
     return network, parts.digest
 
 
-def digest_of(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names and values of a state dict."""
-    sha = hashlib.sha256()
-    for key in sorted(state):
-        sha.update(key.encode())
-        sha.update(state[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
+def _told(error: Refused, source: NetworkSpec, parts: Parts) -> str:
+    ours = ":" not in source.model or source.model.startswith("timm:")
+    remedy = "" if ours and error.kind in ("size", "channels", "inputs", "failed") else REMEDIES[error.kind]
+    assumed = f" ({parts.assumed})" if parts.assumed and error.kind in ("size", "channels", "failed") else ""
+    return f"model={source.model}: {error.fact}{assumed}. {remedy}".rstrip()
 
 
-def _with_weights(
-    build: Callable[[], nn.Module], source: NetworkSpec, preprocessing: Preprocessing, classes: tuple[str, ...]
-) -> _Parts:
-    """A module with random weights (from the seed alone) or with those of a file."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(source.seed)
-        module = build()
-    if source.weights == "random":
-        return _Parts(module, preprocessing, classes, digest_of(module.state_dict()))
-    path = Path(source.weights).expanduser()
-    fit_weights(module, read_weights(path), f"the weights {path}", source.model)
-    return _Parts(module, preprocessing, classes, hashlib.sha256(path.read_bytes()).hexdigest())
+def _parts(source: NetworkSpec) -> Parts:
+    if source.model in BUNDLED:
+        return _bundled(source)
+    if source.model.startswith("timm:"):
+        return from_timm(source)
+    if ":" in source.model:
+        return from_factory(source)
+    return from_torchvision(source, list(BUNDLED))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors, or from .pth / .pt without running any code in it; in float32."""
-    if not path.is_file():
-        raise UserError(f"no weights file '{path}'.")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                state: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a file of weights that can be read: {reason[:200]}") from None
-    while isinstance(state, dict) and len(inner := [state[k] for k in ("state_dict", "model") if k in state]) == 1:
-        state = inner[0]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state_dict. Save one with torch.save(model.state_dict(), path).")
-    prefix = "module." if all(key.startswith("module.") for key in state) else ""
-    return {key.removeprefix(prefix): v.float() if v.is_floating_point() else v for key, v in state.items()}
-
-
-def fit_weights(module: nn.Module, state: dict[str, Tensor], what: str, model: str) -> None:
-    """Load a state dict, or say in one line how it differs from what the architecture wants. Auxiliary heads that the module
-    was built without are passed over."""
-    wanted = module.state_dict()
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = sorted(wanted.keys() - state.keys() - optional)
-    extra = sorted(key for key in state.keys() - wanted.keys() if not key.startswith(_AUXILIARY))
-    wrong = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
-    if missing or extra or wrong:
-        notes = []
-        for words, keys in (("missing", missing), ("unknown", extra), ("of another shape", wrong)):
-            if keys:
-                notes.append(f"{len(keys)} {words} (first: {keys[0]})")
-        raise UserError(f"{what} are not of {model}: tensors {', '.join(notes)}. Name the model they were saved from.")
-    module.load_state_dict(state, strict=False)
-
-
-def _bundled(source: NetworkSpec) -> _Parts:
-    path = assets_folder() / f"{source.model}.safetensors"
+def _bundled(source: NetworkSpec) -> Parts:
+    path: Path = assets_folder() / f"{source.model}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             card = file.metadata()
@@ -156,72 +102,5 @@ def _bundled(source: NetworkSpec) -> _Parts:
     resize = int(card.get("resize", size))
     preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, resize)
     classes = tuple(json.loads(card["classes"]))
-    chosen = NetworkSpec(**{**vars(source), "weights": source.weights or str(path)})
-    return _with_weights(lambda: BUNDLED[source.model](len(classes)), chosen, preprocessing, classes)
-
-
-def _from_torchvision(source: NetworkSpec) -> _Parts:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if source.model not in known:
-        hint = did_you_mean(source.model, [*BUNDLED, *known])
-        raise UserError(f"no model '{source.model}'.{hint} `cnnvis models` lists them.")
-    best = models.get_model_weights(source.model).DEFAULT
-    how = best.transforms()
-    preprocessing = Preprocessing(tuple(how.mean), tuple(how.std), how.crop_size[0], how.resize_size[0])
-    classes = tuple(best.meta["categories"])
-
-    def build() -> nn.Module:
-        return models.get_model(source.model, weights=None, **AS_PRETRAINED.get(source.model, {}))
-
-    if source.weights:
-        return _with_weights(build, source, preprocessing, classes)
-    state = _download(best, source)
-    module = build()
-    fit_weights(module, state, "torchvision's weights", source.model)
-    return _Parts(module, preprocessing, classes, digest_of(state))
-
-
-def _download(best: Any, source: NetworkSpec) -> dict[str, Tensor]:
-    """torchvision's weights from its cache, or from the network unless `offline`."""
-    cache = Path(torch.hub.get_dir()) / "checkpoints" / best.url.rpartition("/")[2]
-    remedy = (
-        f"Put that file there by hand, or use weights=PATH or weights=random. (bundled, always there: {', '.join(BUNDLED)})"
-    )
-    if source.offline and not cache.exists():
-        raise UserError(f"--offline, and {source.model}'s weights are not in {cache}; they come from {best.url}. {remedy}")
-    try:
-        return best.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(f"could not download {best.url} to {cache}: {reason}. {remedy}") from None
-
-
-def _from_factory(source: NetworkSpec) -> _Parts:
-    """`package.module:factory`: the user's code, which runs only with --trust-code.
-
-    The factory takes no argument and returns an nn.Module. What it says about itself is used where it is there:
-    `module.preprocessing` (mean, std, size), `module.classes` (names).
-    """
-    if not source.trust_code:
-        raise UserError(f"model={source.model} would run your Python code. Add --trust-code if you trust it.")
-    place, _, name = source.model.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(place), name)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(source.seed)
-            module = factory()
-    except Exception as error:
-        raise UserError(f"model={source.model} failed: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    if not isinstance(module, nn.Module):
-        raise UserError(f"model={source.model} gave a {type(module).__name__}, not a torch.nn.Module.")
-    if source.weights and source.weights != "random":
-        fit_weights(module, read_weights(Path(source.weights)), f"the weights {source.weights}", source.model)
-    said = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "size": 224, **getattr(module, "preprocessing", {})}
-    said["resize"] = said.get("resize", said["size"])
-    preprocessing = Preprocessing(tuple(said["mean"]), tuple(said["std"]), int(said["size"]), int(said["resize"]))
-    return _Parts(module, preprocessing, tuple(getattr(module, "classes", ())), digest_of(module.state_dict()))
+    chosen = replace(source, weights=source.weights or str(path))
+    return with_weights(lambda count: BUNDLED[source.model](count or len(classes)), chosen, preprocessing, classes)

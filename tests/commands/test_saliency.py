@@ -67,11 +67,17 @@ def test_many_pictures_give_a_sheet_and_mean_maps(cnnvis: Cli, tmp_path: Path) -
     assert sheet.stat().st_size > 5000
 
 
-def test_a_network_of_fixed_size_gets_the_centre_square(cnnvis: Cli, tmp_path: Path) -> None:
+def test_a_network_of_fixed_size_gets_the_whole_picture_or_the_centre_square(cnnvis: Cli, tmp_path: Path) -> None:
     picture = write_picture(tmp_path / "wide.png", (90, 41))
     ran = cnnvis("saliency", "model=lenet", f"image={picture}", "method=gradient", "score=false")
     assert ran.code == 0, ran.err
+    assert size_of(ran.files[1]) == size_of(picture)
+    assert ran.sidecar["scores"]["seen_at"] == "28 x 28 px"
+    ran = cnnvis("saliency", "model=lenet", f"image={picture}", "method=gradient", "score=false", "crop=true", "name=crop")
     assert size_of(ran.files[1]) == (41, 41)
+    ran = cnnvis("saliency", "model=lenet", f"image={picture}", "size=64")
+    assert ran.code == 2
+    assert "28 px only" in ran.err
 
 
 @pytest.mark.parametrize(

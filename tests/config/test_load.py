@@ -97,3 +97,40 @@ def test_every_key_of_every_command_is_described() -> None:
     for command in COMMANDS:
         for key, _, about in key_rows(config_class(command)):
             assert len(about) > 8, f"{command}.{key} has no description"
+
+
+def test_text_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("name=001", "objective=channel:conv4_1:7 # 3", "start=true", "steps=1e3", 'padding="reflect"')
+    assert parse_settings(words, MaximizeConfig) == {
+        "name": "001", "objective": "channel:conv4_1:7 # 3", "start": "true", "steps": 1000.0, "padding": "reflect",
+    }  # fmt: skip
+    assert maximize("name=1e3", "seed=007").name == "1e3"
+    assert maximize("name=1e3", "seed=007").seed == 7
+    assert load_config(MaximizeConfig, "maximize", environment={"CNNVIS_NAME": "0010"}).name == "0010"
+    file = tmp_path / "a.yaml"
+    file.write_text("name: 007\nsteps: 010\n")
+    config = maximize(config=str(file))
+    assert (config.name, config.steps) == ("007", 10)
+    assert "name: '007'" in config_yaml("maximize", config)
+
+
+def test_lists_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a, b.png").touch()
+    (tmp_path / "[x].png").touch()
+
+    def images(word: str) -> tuple[str, ...]:
+        return load_config(config_class("fool"), "fool", settings=[f"image={word}"], environment={}).image  # type: ignore[attr-defined, no-any-return]
+
+    assert images("007") == ("007",)
+    assert images("shot #1.png,b") == ("shot #1.png", "b")
+    assert images("a, b.png") == ("a, b.png",)
+    assert images('["a, b.png", c]') == ("a, b.png", "c")
+    assert images("[x].png") == ("[x].png",)
+
+
+def test_names_fit_file_systems() -> None:
+    assert maximize(f"name={'山' * 66}").name == "山" * 66
+    with pytest.raises(ConfigError, match="201 bytes"):
+        maximize(f"name={'山' * 67}")

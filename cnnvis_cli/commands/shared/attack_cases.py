@@ -14,7 +14,7 @@ from cnnvis_cli.engine.attacks.problem import Goal
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.parameterizations import noise
 from cnnvis_cli.engine.pixels import eight_bit
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.find import find_pictures
 from cnnvis_cli.pictures.read import to_square
@@ -52,6 +52,8 @@ def cases_of(config: FoolConfig, job: Job, network: Network) -> list[Case]:
 def _prepared(picture: Tensor, network: Network, size: int) -> Tensor:
     """The picture as the network is tested: resized, the centre square, 8-bit. One of the right size is taken as it is, so
     that what `fool` saved can be given to it again."""
+    if not network.sizes.takes(size, size):
+        raise SizeError(f"{network.name} takes {network.sizes.describe()}, not size={size}.")
     if picture.shape[-2:] != (size, size):
         picture = to_square(picture, size, round(size * network.preprocessing.resize / network.size))
     return eight_bit(picture)

@@ -19,7 +19,7 @@ from cnnvis_cli.engine.pixels import luma
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import sheet as sheets
 from cnnvis_cli.pictures.color import colorize
-from cnnvis_cli.pictures.read import PictureFile, resize, resize_short, to_square
+from cnnvis_cli.pictures.read import PictureFile, resize, to_square
 from cnnvis_cli.pictures.write import to_image
 
 TILE = 320  # pixels: the longer side of a tile in a figure
@@ -35,6 +35,11 @@ class View:
     shown: Tensor
     seen: Tensor
 
+    @property
+    def size_seen(self) -> str:
+        """`128 x 96 px`."""
+        return f"{self.seen.shape[3]} x {self.seen.shape[2]} px"
+
     def enlarge(self, heat: Tensor) -> Tensor:
         """A map (h, w) of what was seen in the size of what is shown, (H, W)."""
         size = (self.shown.shape[2], self.shown.shape[3])
@@ -43,8 +48,8 @@ class View:
 
 def views(job: Job, network: Network, sources: Sequence[PictureFile], size: int | None, crop: bool) -> Iterator[View]:
     """The pictures that can be read, one after the other. `size`: short side that the network sees (default: that of its
-    training pictures). `crop`: only the centre square, as classifiers are evaluated; always so where a network takes nothing
-    else. Raises UserError where none can be read.
+    training pictures), both sides fitted to what it takes. `crop`: only the centre square, as classifiers are evaluated.
+    Raises UserError where none can be read.
     """
     any_read = False
     for source in sources:
@@ -52,9 +57,9 @@ def views(job: Job, network: Network, sources: Sequence[PictureFile], size: int 
         if (shown := job.inputs.read_or_skip(source)) is None:
             continue
         any_read = True
-        if crop or network.fixed_size:
+        if crop:
             shown = to_square(shown, min(shown.shape[-2:]))
-        yield View(source, shown, resize_short(shown, size or network.size))
+        yield View(source, shown, resize(shown, *network.fitted(shown.shape[2], shown.shape[3], size)))
     if not any_read:
         raise job.inputs.unreadable(sources)
 

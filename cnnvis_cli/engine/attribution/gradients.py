@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.locality.receptive_field import receptive_fields
-from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.engine.network.activations import RAW, activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.network.operators import operator, rectifies
 from cnnvis_cli.engine.optim.objectives import Objective
+
+# So many of the last layers are asked whether the target is reached through their places.
+_LOOKED_AT = 24
 
 
 def gradient(network: Network, images: Tensor, target: Objective) -> Tensor:
@@ -121,14 +124,29 @@ def guided_backprop(network: Network, images: Tensor, target: Objective) -> Tens
         return gradient(network, images, target)
 
 
-def grad_cam_layer(network: Network, target: Objective) -> str:
-    """The layer Grad-CAM looks at unless told: the last one with the last convolution's number of places, before the target."""
+def grad_cam_layer(network: Network, target: Objective, images: Tensor) -> str:
+    """The layer Grad-CAM looks at unless told: the last one with the last convolution's number of places, before the target,
+    through whose places the target is reached. (After a transformer's last attention only the class token is.)
+    """
     end = min((network.layer(name).order for name in target.layers), default=0)
     before = [layer for layer in network.layers.values() if layer.spatial and layer.order < end]
-    maps = [layer.shape[1:] for layer in before if layer.kind == "Conv2d" and layer.shape[1] * layer.shape[2] > 1]
-    if not maps:
-        raise UserError(f"grad_cam needs a convolution with maps before {target.label}; {network.name} has none there.")
-    return [layer.name for layer in before if layer.shape[1:] == maps[-1]][-1]
+    before = [layer for layer in before if layer.shape[1] * layer.shape[2] > 1]
+    modules = dict(network.module.named_modules())
+    convolved = [layer.shape[1:] for layer in before if isinstance(modules[layer.name], nn.Conv2d)]
+    if not before:
+        raise UserError(f"grad_cam needs a layer with maps before {target.label}; {network.name} has none there.")
+    places = convolved[-1] if convolved else before[-1].shape[1:]
+    candidates = [layer for layer in before if layer.shape[1:] == places]
+    if not candidates[-1].layout.extra:
+        return candidates[-1].name
+    names = [layer.name for layer in candidates[-_LOOKED_AT:]]
+    acts = activations(network, images.detach().requires_grad_(True), target.layers | set(names), raw=names)
+    slopes = torch.autograd.grad(target(acts).sum(), [acts[RAW + name] for name in names], allow_unused=True)
+    size = images.shape[2], images.shape[3]
+    for name, slope in reversed(list(zip(names, slopes, strict=True))):
+        if slope is not None and bool(network.layer(name).layout.canonical(slope, len(images), size).any()):
+            return name
+    return candidates[-1].name
 
 
 def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
@@ -136,15 +154,17 @@ def grad_cam(network: Network, images: Tensor, target: Objective, layer: str | N
 
     (B, h, w) at the layer's own resolution; `over_picture` draws it. Selvaraju et al. 2017, equations 1 and 2.
     """
-    layer = layer or grad_cam_layer(network, target)
+    layer = layer or grad_cam_layer(network, target, images)
     if not network.layer(layer).spatial:
-        raise UserError(f"grad_cam needs a layer with maps; {layer} of {network.name} gives a vector.")
+        what = "vector" if len(network.layer(layer).shape) == 1 else "sequence"
+        raise UserError(f"grad_cam needs a layer with maps; {layer} of {network.name} gives a {what}.")
     if network.bf16:  # activations come back as float32 copies then, which the target does not depend on
         network = replace(network, bf16=False)
-    acts = activations(network, images.detach().requires_grad_(True), target.layers | {layer})
-    grads = torch.autograd.grad(target(acts).sum(), acts[layer], allow_unused=True)[0]
-    if grads is None:
+    acts = activations(network, images.detach().requires_grad_(True), target.layers | {layer}, raw=[layer])
+    slopes = torch.autograd.grad(target(acts).sum(), acts[RAW + layer], allow_unused=True)[0]
+    if slopes is None:
         raise UserError(f"grad_cam: the target does not depend on layer {layer} of {network.name}; name an earlier layer.")
+    grads = network.layer(layer).layout.canonical(slopes, len(images), (images.shape[2], images.shape[3]))
     weights = grads.mean((2, 3), keepdim=True)
     return (weights * acts[layer].detach()).sum(1).clamp(min=0)
 
@@ -157,7 +177,7 @@ def over_picture(network: Network, images: Tensor, layer: str, maps: Tensor) -> 
 
 def guided_grad_cam(network: Network, images: Tensor, target: Objective, layer: str | None = None) -> Tensor:
     """Guided backprop times the enlarged Grad-CAM, (B, 3, H, W). Selvaraju et al. 2017, section 3.2."""
-    layer = layer or grad_cam_layer(network, target)
+    layer = layer or grad_cam_layer(network, target, images)
     cam = grad_cam(network, images, target, layer)
     return guided_backprop(network, images, target) * over_picture(network, images, layer, cam)[:, None]
 

@@ -165,7 +165,12 @@ class Incremental:
         if step.name in ("view", "reshape"):  # taped with a batch of one among its arguments
             shape = self.tape.values[step.outputs[0]].shape[1:]
             return (self._whole(step.inputs[0], values[step.inputs[0]]).reshape(len(self.picked[0]), *shape),)
-        return step.call(lambda number: self._whole(number, values[number]))
+        try:
+            return step.call(lambda number: self._whole(number, values[number]))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise Unsupported(f"{step.name} was taped with the shapes of one picture") from None
 
     def _expect(self, step: Step, number: int, value: Tensor) -> None:
         if value.shape != (len(self.picked[0]), *self.tape.values[number].shape[1:]):

@@ -113,10 +113,12 @@ def receptive_fields(network: Network, height: int | None = None, width: int | N
 
 
 def _span(axis: Axis, length: int, far: Axis | None) -> Span:
-    if far is not None and len(far.reach) >= _FEWEST:
-        middle = len(far.reach) // 2
-        (first, end), (second, _), (third, _) = far.reach[middle : middle + 3].tolist()
+    # Where a large picture is not taken, the own one must do, if its middle units see no border.
+    wide, edge, fewest = (far.reach, _PLANE, _FEWEST) if far is not None else (axis.reach, length, 5)
+    if len(wide) >= fewest:
+        middle = len(wide) // 2
+        (first, end), (second, _), (third, _) = wide[middle : middle + 3].tolist()
         stride = second - first
-        if first > 0 and end < _PLANE and third - second == stride:
+        if first > 0 and end < edge and third - second == stride:
             return Span(axis.reach, length, end - first, stride, first - middle * stride)
     return Span(axis.reach, length)

@@ -16,13 +16,16 @@ from cnnvis_cli.engine.network.network import Network
 # Keys among the activations that name no layer: the pictures themselves, and the place of each in the whole batch (B,).
 IMAGES = "<images>"
 INDEX = "<index>"
+RAW = "<raw> "
 
 
 class _Reached(Exception):
     """Ends a forward pass whose remaining layers nobody asked for."""
 
 
-def activations(network: Network, images: Tensor, layers: Iterable[str], *, index: Tensor | None = None) -> dict[str, Tensor]:
+def activations(
+    network: Network, images: Tensor, layers: Iterable[str], *, index: Tensor | None = None, raw: Iterable[str] = ()
+) -> dict[str, Tensor]:
     """Outputs of the named layers for images (B, 3, H, W), sRGB in [0, 1]; the pictures themselves under `IMAGES`.
 
     `index` (B,) says which pictures of a larger batch these are (default: all), and stands under `INDEX`.
@@ -30,7 +33,8 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
     Keys are the names as asked for (an alias stays an alias). Values are float32 and differentiable with respect to
     `images`: (B, C, h, w) of maps and of tokens that are patches, however the network lays them; (B, C, N) of sequences that
     are no grid, (B, C) of vectors. `OUTPUT` is what the network returns, as class scores (B, classes). A layer that is called
-    several times gives its last output. Raises UserError for an unknown layer.
+    several times gives its last output. Raises UserError for an unknown layer. `raw`: those of the layers whose output is also
+    wanted as the module gave it, under `RAW` and the name: what comes after it is differentiable with respect to that.
     """
     asked = list(layers)
     wanted = {name: network.layer(name) for name in asked if name != OUTPUT}
@@ -42,6 +46,7 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
         return given | {OUTPUT: network(images)}
     through = OUTPUT in asked  # what it returns is asked for: the pass goes to the end
     missing = {layer.name: layer.calls for layer in wanted.values()}
+    as_given = {network.layer(name).name: RAW + name for name in raw}
     lie = {layer.name: layer.layout for layer in wanted.values()}
     children = dict(network.module.named_modules())
     names = {children[name]: name for name in missing}
@@ -52,6 +57,8 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
         missing[name] -= 1
         tensor = tensor_of(output)
         if tensor is not None:
+            if name in as_given:
+                found[as_given[name]] = tensor
             found[name] = lie[name].canonical(tensor, len(images), size)
         if not through and not any(count > 0 for count in missing.values()):
             raise _Reached
@@ -64,6 +71,7 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
     if unseen:
         raise UserError(f"{network.name} does not come to its layer {unseen[0]} on this picture.")
     result = given | {name: found[layer.name].float() for name, layer in wanted.items()}
+    result |= {key: found[key] for key in as_given.values()}
     return result | {OUTPUT: network.reading(returned)} if through else result
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.arithmetic import Switch, accelerate
-from cnnvis_cli.engine.errors import UnknownLayer, did_you_mean
+from cnnvis_cli.engine.errors import RunError, SizeError, UnknownLayer, UserError, did_you_mean
 from cnnvis_cli.engine.network.classes import find_class, labels_of
 from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
@@ -180,6 +180,18 @@ class Network:
         """Whether it takes pictures of its own size only (a linear layer right on the maps, a vision transformer)."""
         return self.sizes.fixed
 
+    @contextmanager
+    def told(self, height: int, width: int) -> Iterator[None]:
+        """What the network raises within the block because it takes no pictures of that size becomes one SizeError."""
+        try:
+            yield
+        except (UserError, RunError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            if self.sizes.takes(height, width):
+                raise
+            raise SizeError(f"{self.name} takes {self.sizes.describe()}, not pictures of {width} x {height} px.") from error
+
     @cached_property
     def pitch(self) -> int:
         """Pixels from one place of its coarsest maps to the next: sides that are multiples of it leave no pixel out."""
@@ -191,11 +203,13 @@ class Network:
     def fitted(self, height: int, width: int, side: int | None = None) -> tuple[int, int]:
         """Height and width at which a whole picture of (height, width) is shown to it: the short side near `side` (default: its
         own size), both multiples of `pitch`, so that nothing is cut off and no pool drops the last rows. Squeezed to a square
-        where it takes nothing else.
+        where it takes nothing else. Raises SizeError where a `side` is asked for that cannot be.
         """
-        side = side or self.size
         if self.fixed_size:
+            if side not in (None, self.size):
+                raise SizeError(f"{self.name} takes {self.sizes.describe()}, not {side} px.")
             return self.size, self.size
+        side = side or self.size
         step = self.pitch if self.pitch <= side else max(1, self.sizes.multiple)
         least = -(-max(self.sizes.smallest, step) // step) * step
         short = max(least, round(side / step) * step)

@@ -20,7 +20,8 @@ def shape_alone(func: Any, args: tuple) -> Any:
         return None
     if known.name == "conv2d":
         maps, weight, _, stride, padding, dilation, transposed = args[:7]
-        places = None if transposed else _places(maps, weight.shape[2:], stride, padding, dilation)
+        fits = not transposed and maps.ndim == 4 and maps.shape[1] == weight.shape[1] * args[8]
+        places = _places(maps, weight.shape[2:], stride, padding, dilation) if fits else None
         return None if places is None else maps.new_empty(len(maps), len(weight), *places)
     if kernel == "max_pool2d_with_indices":
         given: list[Any] = [*args, *([], [0, 0], [1, 1], False)[len(args) - 2 :]]
@@ -49,10 +50,9 @@ def _places(maps: Tensor, *window: Any) -> list[int] | None:
 def _plain_shape(name: str, rectifier: bool, args: tuple) -> Tensor | None:
     first, rest = args[0], args[1:]
     tensors = [value for value in rest if isinstance(value, Tensor)]
-    if name == "addmm" and len(tensors) == 2:
-        return first.new_empty(len(tensors[0]), tensors[1].shape[1])
-    if name == "mm" and tensors:
-        return first.new_empty(len(first), tensors[0].shape[1])
+    if name in ("addmm", "mm") and len(tensors) == (2 if name == "addmm" else 1):
+        rows, matrix = (first, *tensors)[-2:]
+        return first.new_empty(len(rows), matrix.shape[1]) if rows.shape[1] == len(matrix) else None
     if name in ("add", "sub", "mul", "div") and len(tensors) == 1:
         return first.new_empty(torch.broadcast_shapes(first.shape, tensors[0].shape))
     if tensors or (any(isinstance(value, list | tuple) for value in rest) and name not in ("adaptive_avg_pool2d", "mean")):

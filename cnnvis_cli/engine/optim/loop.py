@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.optim.evaluate import ValueGradient
 from cnnvis_cli.engine.optim.optimizers import Adam, Ascent, Optimizer, Update, resampled
 from cnnvis_cli.engine.optim.parameterizations import Parameterization, load_parameters
+from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
 
 Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted"]
 Gradient = Callable[[Tensor], Tensor]
@@ -37,7 +39,7 @@ class Loop:
     `average`: decay of the exponential mean of the pictures that is returned instead of the last ones (0: the last ones).
     `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
     `rates`: factor on the rate for step i, if it is to change. `warm`: Adam goes on with the moments of the stage before,
-    resampled to the new size (pixels only).
+    resampled to the new size (pixels only). `passing`: for so many steps gradients pass rectifiers that are silent.
     """
 
     image: Parameterization
@@ -57,6 +59,7 @@ class Loop:
     betas: tuple[float, float] = (0.9, 0.999)
     line_search: bool = False
     warm: bool = False
+    passing: int = 0
 
     def optimizer(self) -> Optimizer:
         parameters = self.image.parameters()
@@ -144,7 +147,9 @@ class _Run:
         index = (~self.finished).nonzero().flatten()
         active = index.to(pictures.device)
         whole = len(index) == len(pictures)
-        values, gradient = self.loop.evaluate(self.before if whole else self.before[active], index)
+        passing = PassingRectifiers() if len(self.trace) < self.loop.passing else nullcontext()
+        with passing:
+            values, gradient = self.loop.evaluate(self.before if whole else self.before[active], index)
         self.values = torch.full((len(pictures),), math.nan) if not self.trace else self.trace[-1].clone()
         self.values[index] = values.float().cpu()
         gradient = gradient.to(self.before.dtype)

@@ -6,6 +6,7 @@ class:elephant  (or a number)          a class logit              prob:elephant 
 channel:conv4_1:17 - 0.5*channel:conv4_1:3     sums and differences, with weights
 channel:conv3_1:0-63  channel:conv3_1:1,5,9    several at once, one picture each
 class:elephant; class:face             several at once
+class:"salt; pepper - 1:2"             a name that holds such marks stands in quotes
 """
 
 from __future__ import annotations
@@ -30,15 +31,32 @@ def parse_objectives(text: str, network: Network, read_vector: ReadVector | None
 
     `read_vector` gives the vector (C,) of a `direction:LAYER:V` whose V is not a list of numbers (a file, say).
     """
-    found = [objective for part in text.split(";") if part.strip() for objective in _sum(part.strip(), network, read_vector)]
+    parts = [part.strip() for part in _split(text, r";") if part.strip()]
+    found = [objective for part in parts for objective in _sum(part, network, read_vector)]
     if not found:
         raise UserError(f"'{text}' is no objective. Write for instance channel:conv4_1:17 or class:elephant.")
     return found
 
 
+# A quoted name: the quotes stand where a name can begin and end, so that an apostrophe within a name is none.
+_QUOTED = re.compile(r"""(?:(?<=^)|(?<=[\s:;*]))(["'])(.*?)\1(?=\s|;|$)""")
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """`re.split`, but for what stands in quotes."""
+    kept: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        kept.append(match[0])
+        return f"\0{len(kept) - 1}\0"
+
+    parts = re.split(separator, _QUOTED.sub(hide, text))
+    return [re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], part) for part in parts]
+
+
 def _sum(text: str, network: Network, read_vector: ReadVector | None) -> list[Objective]:
     """`A - 0.5*B + C`: signs stand between spaces, so that class names may hold hyphens."""
-    first, *rest = re.split(r"\s+([+-])\s+", text)
+    first, *rest = _split(text, r"\s+([+-])\s+")
     total = _term(first, network, read_vector)
     for sign, part in zip(rest[::2], rest[1::2], strict=True):
         terms = _term(part, network, read_vector)
@@ -58,7 +76,9 @@ def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[O
     kind, colon, rest = atom.partition(":")
     if kind not in KINDS or not colon:
         raise UserError(f"'{atom}' is no objective. It begins with one of {', '.join(k + ':' for k in KINDS)}")
-    rest = rest.strip().strip("'\"")
+    quoted, rest = bool(_QUOTED.fullmatch(rest.strip())), rest.strip().strip("'\"")
+    if quoted and kind in ("class", "logit", "prob"):
+        rest = str(network.class_index(rest))
     found = _classes(kind, rest, network) if kind in ("class", "logit", "prob") else _units(kind, rest, network, read_vector)
     return found if weight == 1.0 else [objective * weight for objective in found]
 

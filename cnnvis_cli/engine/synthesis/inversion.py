@@ -22,6 +22,7 @@ from cnnvis_cli.engine.optim.evaluate import value_gradient
 from cnnvis_cli.engine.optim.loop import Loop
 from cnnvis_cli.engine.optim.objectives import Activations, Objective, Term, content, norm
 from cnnvis_cli.engine.optim.parameterizations import Parameterization
+from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.regularizers import gaussian_blur
 
 # Brightness, blue against red, green against magenta. Natural pictures vary much less in the last two than in the first.
@@ -113,7 +114,8 @@ def inversion_loop(network: Network, objective: Objective, image: Parameterizati
     def falling(step: int) -> float:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    return Loop(image, value_gradient(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
+    evaluate = value_gradient(network, objective)
+    return Loop(image, evaluate, steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99), passing=FIRST_STEPS)
 
 
 def check_code(network: Network, layer: str, code: Tensor, size: int) -> Tensor:

@@ -166,13 +166,13 @@ def test_inner_channels_are_targets_too(images: Tensor) -> None:
 
 def test_grad_cam_takes_the_last_maps_before_the_target(images: Tensor) -> None:
     network = Network.frozen("vgg16", random_module("vgg16"), Preprocessing(size=64))
-    assert gradients.grad_cam_layer(network, class_logit(network, 0)) == "features.29"
-    assert gradients.grad_cam_layer(network, channel("features.19", 0)) == "features.18"
+    assert gradients.grad_cam_layer(network, class_logit(network, 0), images) == "features.29"
+    assert gradients.grad_cam_layer(network, channel("features.19", 0), images) == "features.18"
     with pytest.raises(UserError, match="gives a vector"):
         gradients.grad_cam(network, images, class_logit(network, 0), "classifier")
     with pytest.raises(UserError, match="does not depend on layer"):
         gradients.grad_cam(network, images, channel("features.2", 0), "features.10")
-    with pytest.raises(UserError, match="needs a convolution"):
+    with pytest.raises(UserError, match="needs a layer with maps before"):
         gradients.grad_cam(network, images, Objective(frozenset(["features.0"]), lambda a: a["features.0"].mean()))
 
 

@@ -34,6 +34,14 @@ def test_shapes_are_pytorchs(module: nn.Module) -> None:
     assert found.shape == module.to_empty(device="cpu")(picture).shape
 
 
+@pytest.mark.parametrize(
+    "module", [nn.Conv2d(4, 5, 3), nn.MaxPool2d(40), nn.Sequential(nn.Flatten(), nn.Linear(7, 7))], ids=str
+)
+def test_what_does_not_fit_is_refused_as_with_values(module: nn.Module) -> None:
+    with pytest.raises(RuntimeError), ShapesAlone():
+        module.to("meta")(torch.zeros(2, 3, 17, 20, device="meta"))
+
+
 def test_what_the_commands_import() -> None:
     """Importing torchvision or the compiler takes as long as importing torch; scikit-learn and matplotlib half of that."""
     code = """

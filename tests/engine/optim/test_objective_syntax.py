@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cnnvis_cli.engine.attribution.targets import resolve_target
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import activations
-from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.network.network import Network, Preprocessing
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 
 
@@ -70,3 +71,14 @@ def test_mistakes_are_named(minivgg: Network, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         parse_objectives(text, minivgg)
     assert "\n" not in str(caught.value)
+
+
+def test_class_names_with_marks_stand_in_quotes() -> None:
+    names = ["salt; pepper", "a - b", "ratio 1:2", "bird's nest", "hen's egg"]
+    network = Network.frozen("named", torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1)), Preprocessing(size=8), names)
+    text = """class:"salt; pepper" - 0.5*class:'a - b'; class:"ratio 1:2"; class:bird's nest; class:hen's egg"""
+    labels = [objective.label for objective in parse_objectives(text, network)]
+    assert labels == ["class:salt; pepper - 0.5*class:a - b", *(f"class:{name}" for name in names[2:])]
+    for index, name in enumerate(names):
+        assert resolve_target(f'"{name}"', network, torch.zeros(1, 3, 8, 8)).index == index
+        assert resolve_target(name, network, torch.zeros(1, 3, 8, 8)).index == index
