@@ -322,6 +322,11 @@ class Job:
         if not self.session.quiet:
             print(f"cnnvis: warning: {message}", file=sys.stderr, flush=True)
 
+    def say(self, message: str) -> None:
+        """A word on how it goes, on stderr."""
+        if not self.session.quiet:
+            print(f"{self.command} {self.name}: {message}", file=sys.stderr, flush=True)
+
     def finish(self) -> None:
         """Write the sidecar, last of all files, and clear what an interrupted run left."""
         versions = {"cnnvis": __version__, "python": platform.python_version()}

@@ -1,0 +1,77 @@
+"""What every kind of training shares: the loop with its progress, its state on disk, its curve and its file of weights."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from cnnvis_cli import plots
+from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Watch, learn
+from cnnvis_cli.errors import Interrupted
+from cnnvis_cli.files import atomic
+from cnnvis_cli.job import Job
+
+FORMAT = 1  # of the files of weights, counted up where an older cnnvis could not read them
+
+
+def learned(job: Job, learning: Learning, check: float) -> Learned:
+    """Run the loop with a progress bar and a state on disk every `check` seconds. The same command goes on from it."""
+    last = time.monotonic()
+
+    def wants() -> bool:
+        return time.monotonic() - last >= check
+
+    def keep(learner: Learner) -> None:
+        nonlocal last
+        job.save_state(learner.state())
+        last = time.monotonic()
+
+    with job.track(f"train {job.name[:40]}", learning.steps) as bar:
+
+        def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
+            bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+
+        watch = Watch(on_step, job.session.interrupt, wants, keep)
+        result = learn(learning, state=job.saved_state, watch=watch)
+    if result.stopped == "interrupted":
+        job.save_state(result.state)
+        raise Interrupted(f"interrupted after {result.steps} steps. The same command goes on from there.")
+    return result
+
+
+def save_weights(job: Job, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """NAME.safetensors with its card, every value of which is JSON text, in the metadata."""
+    path = job.path("", ".safetensors")
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+    with atomic(path) as file:
+        file.write(save({key: value.contiguous() for key, value in state.items()}, metadata))
+    if path not in job.files:
+        job.files.append(path)
+
+
+def smooth(values: list[float], window: int) -> tuple[list[float], list[float]]:
+    """Steps, and the mean of each `window` of the values before them."""
+    window = max(1, min(window, len(values)))
+    ends = range(window, len(values) + 1, window)
+    return [float(end) for end in ends], [sum(values[end - window : end]) / window for end in ends]
+
+
+def save_curve(job: Job, result: Learned, floors: Mapping[str, float] | None = None) -> None:
+    """NAME-curve.png: the losses, each as means over a hundredth of the run; `floors`: levels to compare with, as lines."""
+    window = max(1, result.steps // 100)
+    series = {name: smooth(values, window) for name, values in result.trace.items()}
+    job.save_image(plots.losses(series, floors or {}), "curve")
+
+
+def brief(trace: Mapping[str, list[float]], most: int = 40) -> dict[str, list[list[float]]]:
+    """The losses as pairs (step, mean), few enough for a card."""
+    found = {}
+    for name, values in trace.items():
+        steps, means = smooth(values, max(1, -(-len(values) // most)))
+        found[name] = [[step, float(f"{mean:.4g}")] for step, mean in zip(steps, means, strict=True)]
+    return found

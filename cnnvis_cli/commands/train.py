@@ -1,0 +1,11 @@
+"""`cnnvis train`: networks that learn, and come out as a file of weights with its card."""
+
+from __future__ import annotations
+
+from cnnvis_cli.commands.shared.train_network import Classifier
+from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.job import Job
+
+
+def run(config: TrainConfig, job: Job) -> None:
+    Classifier(config, job).run()
