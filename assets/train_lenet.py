@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.folding import fold_batchnorm
+from cnnvis_cli.engine.network.folding import fold_batchnorm
 from cnnvis_cli.networks.bundled import lenet
 
 SIZE = 28

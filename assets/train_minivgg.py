@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.folding import fold_batchnorm
+from cnnvis_cli.engine.network.folding import fold_batchnorm
 from cnnvis_cli.networks.bundled import minivgg
 
 SIZE = 96

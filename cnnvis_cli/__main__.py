@@ -1,6 +1,6 @@
 """`python -m cnnvis_cli` is `cnnvis`."""
 
-from cnnvis_cli.app import main
+from cnnvis_cli.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cnnvis_cli.app import app
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.networks.load import Source, load_network
+from cnnvis_cli.cli.app import app
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.networks.load import NetworkSpec, load_network
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def images(generator: torch.Generator) -> Tensor:
 
 @pytest.fixture(scope="session")
 def minivgg() -> Network:
-    return load_network(Source("minivgg"), torch.device("cpu"))[0]
+    return load_network(NetworkSpec("minivgg"), torch.device("cpu"))[0]
 
 
 @pytest.fixture(scope="session")
 def lenet() -> Network:
-    return load_network(Source("lenet"), torch.device("cpu"))[0]
+    return load_network(NetworkSpec("lenet"), torch.device("cpu"))[0]
 
 
 @dataclass(frozen=True)

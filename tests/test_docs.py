@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cnnvis_cli.app import app
+from cnnvis_cli.cli.app import app
 from cnnvis_cli.config.load import find_config, load_config
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.registry import COMMANDS, config_class

@@ -14,7 +14,7 @@ from typing import Protocol
 from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.batch.work import Finished, Flags, execute
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.progress import Interrupt
+from cnnvis_cli.jobs.progress import Interrupt
 
 
 class Engine(Protocol):

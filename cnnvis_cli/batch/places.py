@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnvis_cli.errors import RunError, UserError
-from cnnvis_cli.files import make_folder
-from cnnvis_cli.sidecar import read_sidecar
+from cnnvis_cli.files.atomic import make_folder
+from cnnvis_cli.jobs.record import read_sidecar
 
 
 @dataclass(frozen=True)

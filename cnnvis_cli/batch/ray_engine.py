@@ -39,7 +39,7 @@ class RayEngine:
         self._ours = not ray.is_initialized()
         if self._ours:
             here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.places * (flags.threads or 1)}
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="error", **here)
+            self._ray.init(log_to_driver=False, include_dashboard=False, logging_level="error", **here)
         self._free = [(device, self._actor(device)) for device in devices]
         self._running: dict[Any, tuple[Planned, str, Any]] = {}
 

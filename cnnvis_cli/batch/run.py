@@ -16,8 +16,8 @@ from cnnvis_cli.batch.places import check_writable, filesystem, is_address, read
 from cnnvis_cli.batch.plan import Planned, make_plan, parse_shard, sort_out
 from cnnvis_cli.config.load import find_config
 from cnnvis_cli.errors import Interrupted, RunError
-from cnnvis_cli.files import atomic
-from cnnvis_cli.progress import Interrupt, Task, track
+from cnnvis_cli.files.atomic import atomic
+from cnnvis_cli.jobs.progress import Interrupt, Task, track
 
 if TYPE_CHECKING:
     from cnnvis_cli.batch.engines import Engine

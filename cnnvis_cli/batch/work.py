@@ -16,8 +16,8 @@ import torch
 from cnnvis_cli.batch.places import is_address, local_copy, read_result
 from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.errors import Interrupted, RunError, UserError
-from cnnvis_cli.job import Session
-from cnnvis_cli.runner import make_session, run_job
+from cnnvis_cli.jobs.job import Session
+from cnnvis_cli.jobs.run import make_session, run_job
 
 try:
     import fcntl

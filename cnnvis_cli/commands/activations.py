@@ -6,15 +6,16 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from cnnvis_cli import figures, outputs
 from cnnvis_cli.config.activations import ActivationsConfig
-from cnnvis_cli.engine.expressions import parse_numbers
-from cnnvis_cli.engine.features import activations, middle_layer
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.receptive import ReceptiveField, receptive_fields
+from cnnvis_cli.engine.locality.receptive_field import ReceptiveField, receptive_fields
+from cnnvis_cli.engine.network.activations import activations, middle_layer
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import resize_short, to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import resize_short, to_square
+from cnnvis_cli.pictures.sheet import colorize, enlarged, framed, sheet
+from cnnvis_cli.pictures.write import to_image
 
 # Side of a map on the sheet and of a picture with a map over it, in pixels, at least.
 TILE, LARGE = 72, 192
@@ -37,14 +38,14 @@ def run(config: ActivationsConfig, job: Job) -> None:
     chosen = parse_numbers(config.channel, known.channels, f"channel of {layer}") if config.channel else ranking[: config.count]
     marked = sorted(chosen, key=ranking.index)[: config.mark]
     tiles = [_tile(maps[unit], maps[chosen] if config.scale == "all" else maps[unit]) for unit in chosen]
-    tiles = [figures.framed(t, FRAME) if unit in marked else t for t, unit in zip(tiles, chosen, strict=True)]
+    tiles = [framed(t, FRAME) if unit in marked else t for t, unit in zip(tiles, chosen, strict=True)]
     captions = [f"{unit}: {peaks[unit]:.3g}" for unit in chosen]
-    job.save_image(figures.sheet(tiles, captions, columns=config.columns).image)
+    job.save_image(sheet(tiles, captions, columns=config.columns).image)
     if marked:
         field = receptive_fields(network, *picture.shape[-2:])[known.name]
         shown = [_lit(picture[0].cpu(), maps[unit], field) for unit in marked]
-        original = _enlarged(outputs.to_image(picture[0]), LARGE)
-        page = figures.sheet([original, *shown], ["picture", *(f"unit {unit}: {peaks[unit]:.3g}" for unit in marked)])
+        original = _enlarged(to_image(picture[0]), LARGE)
+        page = sheet([original, *shown], ["picture", *(f"unit {unit}: {peaks[unit]:.3g}" for unit in marked)])
         job.save_image(page.image, "overlay")
     if config.raw:
         job.save_array(maps[chosen], "maps")
@@ -71,19 +72,19 @@ def _prepared(config: ActivationsConfig, network: Network, picture: Tensor) -> T
 
 def _enlarged(image: Image.Image, side: int) -> Image.Image:
     """By a whole factor, to a short side of `side` at least."""
-    return figures.enlarged(image, max(1, -(-side // min(image.size))))
+    return enlarged(image, max(1, -(-side // min(image.size))))
 
 
 def _tile(values: Tensor, of: Tensor) -> Image.Image:
     """A map from the smallest to the largest value of `of`; where no value is negative, black is zero."""
     low, high = min(0.0, of.min().item()), of.max().item()
-    return _enlarged(figures.colorize((values - low) / max(high - low, 1e-12), "magma"), TILE)
+    return _enlarged(colorize((values - low) / max(high - low, 1e-12), "magma"), TILE)
 
 
 def _lit(picture: Tensor, values: Tensor, field: ReceptiveField) -> Image.Image:
     """The picture, lit where the unit is active; a frame around what the unit sees where it is strongest."""
     heat = field.spread(values.clamp_min(0) / values.max().clamp_min(1e-12)).sqrt()
-    image = _enlarged(outputs.to_image(picture * (DARK + (1 - DARK) * heat)), LARGE)
+    image = _enlarged(to_image(picture * (DARK + (1 - DARK) * heat)), LARGE)
     factor = image.width / picture.shape[2]
     top, bottom, left, right = field.box(*divmod(int(values.argmax()), values.shape[1]))
     corners = [round(edge * factor) for edge in (left, top, right, bottom)]

@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli import figures, outputs
 from cnnvis_cli.config.dream import DreamConfig
-from cnnvis_cli.engine import dreaming
-from cnnvis_cli.engine.expressions import parse_objectives
-from cnnvis_cli.engine.images import Pixels, noise
-from cnnvis_cli.engine.inversion import layer_code, trunk
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import Objective, layer_energy
-from cnnvis_cli.engine.synthesize import Loop, Outcome, evaluator, judge
-from cnnvis_cli.engine.tiles import judge_by_tiles, tile_evaluator
+from cnnvis_cli.engine.locality.tiled_objective import judge_by_tiles, tile_evaluator
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.loop import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
+from cnnvis_cli.engine.optim.objectives import Objective, layer_energy
+from cnnvis_cli.engine.optim.parameterizations import Pixels, noise
+from cnnvis_cli.engine.synthesis import dream
+from cnnvis_cli.engine.synthesis.inversion import layer_code, trunk
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import resize
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import resize
+from cnnvis_cli.pictures.sheet import sheet
+from cnnvis_cli.pictures.write import has_video, need_video, to_image
 
 # Where a side is longer than so many tiles, the picture is evaluated in tiles.
 _TILES = 2
@@ -28,7 +29,7 @@ _TILES = 2
 
 def run(config: DreamConfig, job: Job) -> None:
     if config.zoom and config.video == "mp4":
-        outputs.need_video()
+        need_video()
     network = job.network()
     objectives = _objectives(config, job, network)
     picture = _picture(config, job, network)
@@ -37,7 +38,7 @@ def run(config: DreamConfig, job: Job) -> None:
     if len(pictures) == 1:
         saved = [job.save_picture(pictures[0])]
     else:
-        page = figures.sheet([one[0] for one in pictures], [one.label for one in objectives], columns=config.columns)
+        page = sheet([one[0] for one in pictures], [one.label for one in objectives], columns=config.columns)
         reloaded = job.save_image(page.image)
         saved = [page.tile(reloaded, number) for number in range(len(pictures))]
     rows = []
@@ -68,7 +69,7 @@ def _guided(config: DreamConfig, job: Job, network: Network, objective: Objectiv
     if blind:
         raise UserError(f"a guide needs layers with maps; {', '.join(blind)} has none. Try objective=layer:NAME.")
     guide = _fitted(config, job.read_one(config.guide))
-    parts = [dreaming.guided(layer, layer_code(network, layer, guide)) for layer in sorted(objective.layers)]
+    parts = [dream.guided(layer, layer_code(network, layer, guide)) for layer in sorted(objective.layers)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -100,7 +101,7 @@ def _tiled(config: DreamConfig, size: Sequence[int]) -> bool:
 
 def _loop(config: DreamConfig, network: Network, objective: Objective, start: Tensor, steps: int) -> Loop:
     generator = torch.Generator().manual_seed(config.seed)
-    transform = dreaming.mirrored_jitter(config.jitter) if config.jitter else None
+    transform = dream.mirrored_jitter(config.jitter) if config.jitter else None
     if _tiled(config, start.shape[-2:]):
         evaluate = tile_evaluator(network, objective, config.tile, transform=transform, generator=generator)
     else:
@@ -112,17 +113,15 @@ def _loop(config: DreamConfig, network: Network, objective: Objective, start: Te
         update="normalized",
         rate=config.rate,
         generator=generator,
-        gradient=dreaming.smoothing(config.smooth) if config.smooth else None,
+        gradient=dream.smoothing(config.smooth) if config.smooth else None,
     )
 
 
 def _dream(config: DreamConfig, job: Job, network: Network, objective: Objective, picture: Tensor) -> list[Outcome]:
     height, width = picture.shape[-2:]
-    sizes = dreaming.octave_sizes(height, width, config.octaves, config.scale, config.smallest)
-    _judged(
-        config, network, objective, dreaming.resampled(picture, sizes[0]).clamp(0, 1)
-    )  # a size that is too small fails here
-    stages = dreaming.octaves(picture, sizes, lambda start: _loop(config, network, objective, start, config.steps))
+    sizes = dream.octave_sizes(height, width, config.octaves, config.scale, config.smallest)
+    _judged(config, network, objective, dream.resampled(picture, sizes[0]).clamp(0, 1))  # a size that is too small fails here
+    stages = dream.octaves(picture, sizes, lambda start: _loop(config, network, objective, start, config.steps))
     return job.synthesize_stages(stages, config.steps * len(stages), objective.label)
 
 
@@ -146,7 +145,7 @@ def _octave(config: DreamConfig, network: Network, objective: Objective, picture
     """Size, and the objective of the original at that size and of what the octave made of it, both in 8 bits."""
     height, width = outcome.pictures.shape[-2:]
     base, made = (
-        (seen.clamp(0, 1) * 255).round() / 255 for seen in (dreaming.resampled(picture, (height, width)), outcome.pictures)
+        (seen.clamp(0, 1) * 255).round() / 255 for seen in (dream.resampled(picture, (height, width)), outcome.pictures)
     )
     before, after = (_judged(config, network, objective, seen) for seen in (base, made))
     return {"width": width, "height": height, "before": before, "after": after}
@@ -156,11 +155,11 @@ def _zoom(config: DreamConfig, job: Job, network: Network, objective: Objective,
     """Frames of a way into the picture: enlarge a little, dream a little, again and again."""
     frames = [first]
     for number in range(1, config.zoom):
-        start = dreaming.toned(dreaming.zoomed(frames[-1], config.zoom_factor), first)
+        start = dream.toned(dream.zoomed(frames[-1], config.zoom_factor), first)
         loop = _loop(config, network, objective, start, config.zoom_steps)
         frames.append(job.synthesize(loop, f"frame {number + 1}/{config.zoom}").pictures)
-    images = [outputs.to_image(frame) for frame in frames]
-    if config.video == "gif" or (config.video == "auto" and not outputs.has_video()):
+    images = [to_image(frame) for frame in frames]
+    if config.video == "gif" or (config.video == "auto" and not has_video()):
         job.save_gif(images, "zoom")
     else:
         job.save_video(images, "zoom")

@@ -10,14 +10,15 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
-from cnnvis_cli import outputs, scatter
+from cnnvis_cli.commands.shared.feature_index import Index, open_index
 from cnnvis_cli.config.embed import EmbedConfig
-from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.units.neighbors import chance, nearest, precision_at
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.index import Index, open_index
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures import scatter
+from cnnvis_cli.pictures.read import to_square
+from cnnvis_cli.pictures.write import to_image
 
 # Components that t-SNE starts from (van der Maaten and Hinton 2008: 30), and neighbours that the scores look at.
 COMPONENTS, NEIGHBORS = 50, 5
@@ -52,7 +53,7 @@ def _thumbnails(job: Job, network: Network, index: Index) -> Iterator[Image.Imag
     with job.track("map", len(index.sources)) as bar:
         for done, source in enumerate(index.sources, start=1):
             job.check_interrupt()
-            yield outputs.to_image(to_square(job.read(source), network.size, network.preprocessing.resize))
+            yield to_image(to_square(job.read(source), network.size, network.preprocessing.resize))
             bar.advance(done)
 
 

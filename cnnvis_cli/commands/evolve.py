@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cnnvis_cli import evaluators, figures, outputs, plots
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.evolve import EvolveConfig
 from cnnvis_cli.engine.evolution import (
@@ -28,9 +27,14 @@ from cnnvis_cli.engine.evolution import (
     Strategy,
     judged,
 )
-from cnnvis_cli.engine.network import Network, find_class
+from cnnvis_cli.engine.network.network import Network, find_class
 from cnnvis_cli.errors import Interrupted, RunError, UserError
-from cnnvis_cli.job import Job
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.networks import black_boxes
+from cnnvis_cli.pictures import sheet as sheets
+from cnnvis_cli.pictures.plots import class_history
+from cnnvis_cli.pictures.sheet import Sheet
+from cnnvis_cli.pictures.write import to_image, write_png
 
 _MAX_PIXELS = 400_000_000  # of a sheet
 
@@ -44,7 +48,7 @@ class Judge:
     grayscale: bool
     classes: tuple[str, ...]
     name: str
-    budget: evaluators.Budget | None = None
+    budget: black_boxes.Budget | None = None
 
 
 def run(config: EvolveConfig, job: Job) -> None:
@@ -88,7 +92,7 @@ def _judge(config: EvolveConfig, job: Job) -> Judge:
         count = judged(evaluate, np.full((1, size, size, 3), 128, np.uint8)).shape[1]
         grey = network.preprocessing.grayscale if config.grayscale is None else config.grayscale
         return Judge(evaluate, size, grey, tuple(map(network.class_name, range(count))), network.name)
-    box = evaluators.outside(
+    box = black_boxes.outside(
         config.evaluator,
         trust_code=job.session.trust_code,
         timeout=config.timeout,
@@ -96,14 +100,14 @@ def _judge(config: EvolveConfig, job: Job) -> Judge:
         mean=config.mean,
         std=config.std,
     )
-    own = box.size if isinstance(box, evaluators.Onnx) else None
+    own = box.size if isinstance(box, black_boxes.Onnx) else None
     side = config.size or own
     if side is None or own not in (None, side):
         raise UserError(f"{config.evaluator} takes pictures of {own or 'any'} px; give that as size=...")
-    budget = evaluators.Budget(evaluators.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
-    asked = evaluators.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
+    budget = black_boxes.Budget(black_boxes.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
+    asked = black_boxes.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
     count = judged(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
-    grey = isinstance(box, evaluators.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale
+    grey = isinstance(box, black_boxes.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale
     return Judge(asked, side, grey, _labels(config, box, count), config.evaluator, budget)
 
 
@@ -159,7 +163,7 @@ def _evolve(config: EvolveConfig, job: Job, evolution: Evolution, names: Sequenc
             bar.advance(generation.number, f"median {generation.median:.4g}, least {generation.best.min():.4g}")
             if job.session.interrupt():
                 _save_state(job, evolution)
-                outputs.write_png(job.path("partial"), _sheet(config, evolution, names).image)
+                write_png(job.path("partial"), _sheet(config, evolution, names).image)
                 raise Interrupted(f"interrupted; {job.path('partial')} shows how far it came. {_resumable(evolution)}")
             if generation.number - since >= config.save_every:
                 since = generation.number
@@ -207,7 +211,7 @@ def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Ju
             )
         large = evolution.encoding.render([row[0] for row in archive.genomes if row[0] is not None], config.render)
         tiles = list(map(Image.fromarray, large))
-        job.save_image(figures.sheet(tiles, _captions(evolution, names), columns=config.columns).image, "large")
+        job.save_image(sheets.sheet(tiles, _captions(evolution, names), columns=config.columns).image, "large")
 
 
 def _zoom(size: int) -> int:
@@ -219,9 +223,9 @@ def _captions(evolution: Evolution, names: Sequence[str]) -> list[str]:
     return [f"{name} {_percent(p)}" for name, p in zip(names, evolution.archive.best.tolist(), strict=True)]
 
 
-def _sheet(config: EvolveConfig, evolution: Evolution, names: Sequence[str]) -> figures.Sheet:
+def _sheet(config: EvolveConfig, evolution: Evolution, names: Sequence[str]) -> Sheet:
     images = evolution.archive.images[:, 0].repeat(zoom := _zoom(evolution.encoding.size), 1).repeat(zoom, 2)
-    return figures.sheet(list(map(Image.fromarray, images)), _captions(evolution, names), columns=config.columns)
+    return sheets.sheet(list(map(Image.fromarray, images)), _captions(evolution, names), columns=config.columns)
 
 
 def _percent(probability: float) -> str:
@@ -231,7 +235,7 @@ def _percent(probability: float) -> str:
 
 def _save_history(job: Job, evolution: Evolution, names: Sequence[str]) -> None:
     history = np.array(evolution.history)
-    job.save_image(plots.class_history(history, names), "history")
+    job.save_image(class_history(history, names), "history")
     job.save_array(history, "history")
     job.record(trace={"median": np.median(history, 1), "least": history.min(1)})
 
@@ -282,7 +286,7 @@ def _transfer(job: Job, evolution: Evolution, names: Sequence[str], other: str) 
 
 
 def _at_size(pictures: torch.Tensor, network: Network) -> np.ndarray:
-    from cnnvis_cli.pictures import resize
+    from cnnvis_cli.pictures.read import resize
 
     resized = resize(pictures, network.size, network.size)
-    return np.stack([np.asarray(outputs.to_image(picture)) for picture in resized])
+    return np.stack([np.asarray(to_image(picture)) for picture in resized])

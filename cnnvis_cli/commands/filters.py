@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from cnnvis_cli import figures, outputs
 from cnnvis_cli.config.filters import FiltersConfig
-from cnnvis_cli.engine.expressions import parse_numbers
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.sheet import enlarged, sheet
+from cnnvis_cli.pictures.write import to_image
 
 # Side of a tile in pixels, about; filters and input channels that are shown of a deeper layer unless others are asked for.
 TILE, FEW = 48, 16
@@ -33,9 +34,9 @@ def run(config: FiltersConfig, job: Job) -> None:
     zoom = config.zoom or max(1, round(TILE / max(weights.shape[2:])))
     picked = weights[chosen] if single else weights[chosen][:, seen]
     tiles = _tiles(picked, weights.abs().max() if config.scale == "all" else None, single)
-    images = [figures.enlarged(tile, zoom) for tile in tiles]
+    images = [enlarged(tile, zoom) for tile in tiles]
     captions = [str(number) for number in chosen] if single else []
-    page = figures.sheet(images, captions, columns=config.columns if single else len(seen))
+    page = sheet(images, captions, columns=config.columns if single else len(seen))
     job.save_image(page.image)
     if config.raw:
         job.save_array(picked, "weights")
@@ -68,7 +69,7 @@ def _tiles(weights: Tensor, largest: Tensor | None, single: bool) -> list[Image.
     """Zero is mid grey; the largest magnitude (of the tile, or `largest`) is black or white."""
     pictures = weights if single else weights.flatten(0, 1)[:, None]
     span = largest if largest is not None else pictures.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return [outputs.to_image(picture.expand(3, -1, -1)) for picture in 0.5 + 0.5 * pictures / span]
+    return [to_image(picture.expand(3, -1, -1)) for picture in 0.5 + 0.5 * pictures / span]
 
 
 def _sorted(chosen: list[int], weights: Tensor, sort: str) -> list[int]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli import figures, plots
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
@@ -23,13 +22,16 @@ from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.square import square
 from cnnvis_cli.engine.attacks.universal import universal
-from cnnvis_cli.engine.images import noise
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.synthesize import Watch
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.loop import Watch
+from cnnvis_cli.engine.optim.parameterizations import noise
 from cnnvis_cli.errors import Interrupted, UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import Source, find_pictures, to_square
-from cnnvis_cli.progress import Task
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.progress import Task
+from cnnvis_cli.pictures import plots
+from cnnvis_cli.pictures.plots import line
+from cnnvis_cli.pictures.read import Source, find_pictures, to_square
+from cnnvis_cli.pictures.sheet import sheet
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,7 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
             f"change x {factor:.0f}",
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
-    job.save_image(figures.sheet(tiles, captions, columns=3).image, "compare")
+    job.save_image(sheet(tiles, captions, columns=3).image, "compare")
 
 
 def _shown(config: FoolConfig, change: Tensor) -> tuple[Tensor, float]:
@@ -323,7 +325,7 @@ def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
     job.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
     levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
     label = "largest change of a value, in levels of 255" if config.norm == "linf" else "length of the change"
-    job.save_image(plots.line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
+    job.save_image(line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
     job.record(curve={"epsilon": config.budgets, "accuracy": shares})
 
 

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnvis_cli import figures, plots
-from cnnvis_cli.commands.channels import prune_channels, rank_channels, read_labelled
+from cnnvis_cli.commands.shared.importance import prune_channels, rank_channels, read_labelled
 from cnnvis_cli.config.invert import InvertConfig
-from cnnvis_cli.engine import inversion
-from cnnvis_cli.engine.images import Fourier, Image, Pixels, noise
-from cnnvis_cli.engine.importance import following_layer
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import Objective
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.optim.parameterizations import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.synthesis import inversion
+from cnnvis_cli.engine.units.importance import following_layer
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import find_pictures, read, sample, to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.plots import depths
+from cnnvis_cli.pictures.read import find_pictures, read, sample, to_square
+from cnnvis_cli.pictures.sheet import sheet
 
 # What natural pictures are like is measured on these.
 NATURAL = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")
@@ -149,7 +150,7 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         tiles += list(one.pictures)
         captions += [one.layer if config.count == 1 else f"{one.layer} ({i + 1})" for i in range(len(one.pictures))]
     in_a_row = config.count + (original is not None) if rows else len(tiles)
-    page = figures.sheet(tiles, captions, columns=min(in_a_row, config.count + 1 if rows else _TILES_IN_A_ROW))
+    page = sheet(tiles, captions, columns=min(in_a_row, config.count + 1 if rows else _TILES_IN_A_ROW))
     saved = job.save_image(page.image)
     place, table = 0, []
     for one in found:
@@ -165,7 +166,7 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
     if len(found) > 1:
         means = [_mean_by_layer(table, one.layer, "code_distance") for one in found]
         alike = [] if original is None else [_mean_by_layer(table, one.layer, "ssim") for one in found]
-        job.save_image(plots.depths([one.layer for one in found], means, alike), "depths")
+        job.save_image(depths([one.layer for one in found], means, alike), "depths")
         job.scores["rank_correlation_of_code_distance_with_depth"] = rank_correlation(means)
         if alike:
             apart = [_mean_by_layer(table, one.layer, "pixel_rms") for one in found]

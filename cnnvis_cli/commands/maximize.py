@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnvis_cli import figures, outputs
 from cnnvis_cli.config.maximize import MaximizeConfig
-from cnnvis_cli.engine import objectives, regularizers
-from cnnvis_cli.engine.expressions import parse_objectives
-from cnnvis_cli.engine.facets import facet_means
-from cnnvis_cli.engine.images import Fourier, Image, Pixels, noise
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import Objective
-from cnnvis_cli.engine.synthesize import Loop, Outcome, evaluator, judge
-from cnnvis_cli.engine.transforms import affine
-from cnnvis_cli.engine.variants import padded
+from cnnvis_cli.engine.network.modifications import padded
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim import objectives, regularizers
+from cnnvis_cli.engine.optim.loop import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
+from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.optim.parameterizations import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.optim.transforms import affine
+from cnnvis_cli.engine.units.facets import facet_means
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import SAMPLES, find_pictures, sample, to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import SAMPLES, find_pictures, sample, to_square
+from cnnvis_cli.pictures.sheet import sheet
+from cnnvis_cli.pictures.write import to_image
 
 GREY = regularizers.GREY
 
@@ -55,7 +56,7 @@ def run(config: MaximizeConfig, job: Job) -> None:
             outcomes.append(job.synthesize(loop, f"{first + len(batch)}/{len(units)}", on_step=_frame_taker(config, job)))
     _save(config, job, network, units, outcomes, torch.cat(starts))
     if config.frames:
-        job.save_gif([outputs.to_image(frame / 255) for frame in job.memory.get("frames", [])])
+        job.save_gif([to_image(frame / 255) for frame in job.memory.get("frames", [])])
 
 
 def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
@@ -205,7 +206,7 @@ def _save(
     if len(units) == 1:
         saved = [job.save_picture(pictures[0])]
     else:
-        page = figures.sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
+        page = sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
         reloaded = job.save_image(page.image)
         job.record(tiles=page.boxes)
         saved = [page.tile(reloaded, number) for number in range(len(units))]
@@ -238,7 +239,7 @@ def _class_score(network: Network, unit: Unit, picture: Tensor) -> dict[str, flo
 
 def _best_sample(network: Network, objective: Objective) -> dict[str, Any]:
     """The sample picture that the objective likes best: what a natural picture reaches."""
-    from cnnvis_cli.pictures import read
+    from cnnvis_cli.pictures.read import read
 
     examples = torch.cat([to_square(read(sample(name)), network.size) for name in SAMPLES]).to(network.device)
     values = judge(network, objective, examples)

@@ -10,15 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnnvis_cli import figures, outputs
+from cnnvis_cli.commands.shared.feature_index import Index, open_index, pixel_vectors
 from cnnvis_cli.config.neighbors import NeighborsConfig
-from cnnvis_cli.engine.features import feature_vectors
-from cnnvis_cli.engine.neighbors import chance, nearest, precision_at
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.activations import feature_vectors
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.units.neighbors import chance, nearest, precision_at
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.index import Index, open_index, pixel_vectors
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import Source, find_pictures, resize, to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import Source, find_pictures, resize, to_square
+from cnnvis_cli.pictures.sheet import framed, sheet
+from cnnvis_cli.pictures.write import to_image
 
 TILE = 96
 RIGHT, WRONG = (40, 150, 60), (200, 60, 50)
@@ -109,14 +110,14 @@ def _figure(job: Job, network: Network, shown: list[Source], index: Index, found
                 neighbor = index.sources[number]
                 tile = _tile(job, network, neighbor)
                 if index.labelled:
-                    tile = figures.framed(tile, RIGHT if neighbor.label == query.label else WRONG)
+                    tile = framed(tile, RIGHT if neighbor.label == query.label else WRONG)
                 tiles.append(tile)
                 captions.append(neighbor.label or neighbor.name)
-    return figures.sheet(tiles, captions, columns=len(tiles) // (2 * len(shown))).image
+    return sheet(tiles, captions, columns=len(tiles) // (2 * len(shown))).image
 
 
 def _tile(job: Job, network: Network, source: Source) -> Image.Image:
-    return outputs.to_image(resize(to_square(job.read(source), network.size, network.preprocessing.resize), TILE, TILE))
+    return to_image(resize(to_square(job.read(source), network.size, network.preprocessing.resize), TILE, TILE))
 
 
 def _save_csv(job: Job, queries: list[Source], index: Index, found: dict[str, tuple[Tensor, Tensor]]) -> None:

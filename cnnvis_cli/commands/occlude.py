@@ -7,32 +7,32 @@ from typing import Any
 
 import torch
 
-from cnnvis_cli import heatmaps
+from cnnvis_cli.commands.shared import heat_views
+from cnnvis_cli.commands.shared.heat_views import Gallery, View
 from cnnvis_cli.config.occlude import OccludeConfig
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.occlusion import Occlusion, fill_image, occlude, parse_fill
-from cnnvis_cli.engine.targets import Target, resolve_target
-from cnnvis_cli.heatmaps import Gallery, View
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import find_pictures
+from cnnvis_cli.engine.attribution.occlusion import Occlusion, fill_image, occlude, parse_fill
+from cnnvis_cli.engine.attribution.targets import Target, resolve_target
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import find_pictures
 
 
 def run(config: OccludeConfig, job: Job) -> None:
     network = job.network()
     sources = find_pictures(config.image)
     gallery, rows = Gallery(network.size), []
-    for view in heatmaps.views(job, network, sources, config.size, config.crop):
+    for view in heat_views.views(job, network, sources, config.size, config.crop):
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
         rows.append({"picture": view.source.name, **_judge(config, network, view, target, found)})
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:
-            gallery.add(view, view.enlarge(found.heat), target.label, heatmaps.caption(target, rows[-1]["value"]))
+            gallery.add(view, view.enlarge(found.heat), target.label, heat_views.caption(target, rows[-1]["value"]))
     if len(sources) > 1:
         job.save_image(gallery.sheet())
         job.save_image(gallery.mean_sheet(), "means")
-    heatmaps.record(job, rows)
+    heat_views.record(job, rows)
 
 
 def _occlude(config: OccludeConfig, job: Job, network: Network, view: View, target: Target) -> Occlusion:
@@ -72,7 +72,7 @@ def _judge(config: OccludeConfig, network: Network, view: View, target: Target, 
         row["reason"] = found.reason
     if config.score:
         generator = torch.Generator().manual_seed(config.seed)
-        row |= heatmaps.faithfulness(network, view.seen, found.heat, target, generator)
+        row |= heat_views.faithfulness(network, view.seen, found.heat, target, generator)
     return row
 
 
@@ -85,18 +85,18 @@ def _shown_box(view: View, found: Occlusion) -> tuple[float, float, float, float
 
 def _save_one(config: OccludeConfig, job: Job, view: View, target: Target, found: Occlusion, row: dict[str, Any]) -> None:
     large = view.enlarge(found.heat.to(view.shown.device))
-    colors, over = heatmaps.colored(large), heatmaps.overlay(view.shown, large)
-    box = heatmaps.marked(view.shown, _shown_box(view, found))
+    colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
+    box = heat_views.marked(view.shown, _shown_box(view, found))
     fall = found.clean - row["largest_drop"]
     tiles = [
         (
             box,
-            heatmaps.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}",
+            heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}",
         ),
         (colors, f"drop of {config.measure if target.index is not None else target.label}"),
         (over, f"window covered: {fall:.0%}" if config.measure == "probability" and target.index is not None else "overlay"),
     ]
-    job.save_image(heatmaps.figure(tiles))
+    job.save_image(heat_views.figure(tiles))
     job.save_image(colors, "heat")
     job.save_image(over, "overlay")
     if config.raw:

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli import figures
 from cnnvis_cli.config.patches import PatchesConfig
-from cnnvis_cli.engine.exemplars import Exemplars
-from cnnvis_cli.engine.expressions import parse_numbers
-from cnnvis_cli.engine.features import activations, middle_layer
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.receptive import ReceptiveField, receptive_fields
+from cnnvis_cli.engine.locality.receptive_field import ReceptiveField, receptive_fields
+from cnnvis_cli.engine.network.activations import activations, middle_layer
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
+from cnnvis_cli.engine.units.top_patches import Exemplars
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import Source, find_pictures, resize, to_square
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import Source, find_pictures, resize, to_square
+from cnnvis_cli.pictures.sheet import sheet
 
 # Side of a patch on the sheet, in pixels, at least. What lies beyond the picture's border is of this grey.
 TILE, OUTSIDE = 72, 0.85
@@ -37,7 +37,7 @@ def run(config: PatchesConfig, job: Job) -> None:
         raise job.unreadable(sources)
     tiles = _cut(job, network, patches, field)
     captions = [_caption(patch) for row in patches for patch in row]
-    job.save_image(figures.sheet(tiles, captions, columns=max(map(len, patches))).image)
+    job.save_image(sheet(tiles, captions, columns=max(map(len, patches))).image)
     columns = ("unit", "rank", "value", "file", "row", "column", "top", "bottom", "left", "right")
     job.save_csv(columns, [[patch[key] for key in columns] for row in patches for patch in row], "patches")
     job.scores.update(layer=layer, units=len(units), pictures=len(sources) - len(job.skipped), left_out=len(job.skipped))

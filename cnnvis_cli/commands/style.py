@@ -10,20 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli import figures, scales
+from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.config.style import StyleConfig, cells
-from cnnvis_cli.engine.colors import recolored, with_colors_of
-from cnnvis_cli.engine.cost import measure
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.statistics import Summary
-from cnnvis_cli.engine.style import Region, StyleLoss, codes, other_layers, shares, stride, summarize
-from cnnvis_cli.engine.synthesize import Loop, Outcome
-from cnnvis_cli.engine.texture_scores import luma
-from cnnvis_cli.engine.tiling import Tiled
-from cnnvis_cli.engine.variants import padded, pooled
+from cnnvis_cli.engine.locality.tiling import Tiled
+from cnnvis_cli.engine.network.modifications import padded, pooled
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.cost import measure
+from cnnvis_cli.engine.optim.loop import Loop, Outcome
+from cnnvis_cli.engine.statistics.statistics import Summary
+from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, other_layers, shares, stride, summarize
+from cnnvis_cli.engine.texture.scores import luma
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import resize
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import resize
+from cnnvis_cli.pictures.sheet import sheet
 
 # The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
 CONTENT_SHARE = 0.2
@@ -36,13 +37,13 @@ def run(config: StyleConfig, job: Job) -> None:
         transfer = Transfer(config, job, network)
         job.scores.update(transfer.scores(job.save_picture(transfer.run("loop"))))
         return
-    grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(scales.layer_weights(config, network)))
+    grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(multiscale.layer_weights(config, network)))
     changes = cells(grid)
     # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
-    content = list(config.content_layers) or default_content(list(scales.layer_weights(config, network)))
+    content = list(config.content_layers) or default_content(list(multiscale.layer_weights(config, network)))
     transfers = [Transfer(config.changed({"content_layers": content} | change), job, network) for change in changes]
     pictures = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
-    page = figures.sheet([one[0] for one in pictures], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
+    page = sheet([one[0] for one in pictures], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
     saved = job.save_image(page.image)
     rows = [one.scores(page.tile(saved, number)) for number, one in enumerate(transfers)]
     job.scores["pictures"] = [change | row for change, row in zip(changes, rows, strict=True)]
@@ -70,11 +71,11 @@ class Transfer:
 
     def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
         self.config, self.job, self.network = config, job, network
-        self.layers = scales.layer_weights(config, network)
+        self.layers = multiscale.layer_weights(config, network)
         names = config.content_layers or default_content(list(self.layers))
         self.content_layers = dict(zip(names, config.content_weights or [1.0] * len(names), strict=True))
         for layer in names:
-            scales.check_maps(network, layer)
+            multiscale.check_maps(network, layer)
         self.content = job.read_one(config.content)
         self.styles = [job.read_one(what) for what in config.style]
         if config.colors == "histogram":
@@ -83,9 +84,9 @@ class Transfer:
         given = dict(zip(equal, config.style_shares, strict=True)) if config.style_shares else equal
         self.shares = list(shares(given).values())
         self.masks = self._read_masks()
-        self.smooth = scales.smoothing(config, network)
+        self.smooth = multiscale.smoothing(config, network)
         self.update: Literal["adam", "lbfgs"] = "adam"
-        self.plan = scales.UNPLANNED
+        self.plan = multiscale.UNPLANNED
         self._check_sizes()
 
     def _read_masks(self) -> list[Tensor]:
@@ -131,17 +132,17 @@ class Transfer:
         additive = config.statistic != "sliced" and not self.smooth
         with self._variant():
             if f"plan {key}" not in self.job.memory:
-                self.update = scales.update_of(config, changing=False, tiled=False)
-                first = self._loop(scales.ladder(config.size or 256, config.smallest)[0], 0, None)
+                self.update = multiscale.update_of(config, changing=False, tiled=False)
+                first = self._loop(multiscale.ladder(config.size or 256, config.smallest)[0], 0, None)
                 cost = measure(first.evaluate, first.image())
                 height, width = self._shape(1000)
                 largest = max(self.content.shape[-2:])
-                plan = scales.make_plan(config, config.size, largest, min(height, width) / 1000, cost, additive)
+                plan = multiscale.make_plan(config, config.size, largest, min(height, width) / 1000, cost, additive)
                 self.job.memory[f"plan {key}"] = plan.as_dict()
-            self.plan = plan = scales.Plan(**self.job.memory[f"plan {key}"])
-            self.update = scales.update_of(config, changing=False, tiled=plan.tile > 0)
-            scales.announce(self.job, plan, key)
-            outcomes = scales.run_scales(self.job, plan, self._loop, key)
+            self.plan = plan = multiscale.Plan(**self.job.memory[f"plan {key}"])
+            self.update = multiscale.update_of(config, changing=False, tiled=plan.tile > 0)
+            multiscale.announce(self.job, plan, key)
+            outcomes = multiscale.run_scales(self.job, plan, self._loop, key)
         self.outcomes: list[Outcome] = outcomes
         result = self._cropped(outcomes[-1].pictures, plan.sizes[-1])
         if config.colors == "content":
@@ -169,7 +170,7 @@ class Transfer:
         tile = plan.tile_at(size)
         tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
         code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
-        statistic = scales.statistic_of(config, generator, self.update == "adam")
+        statistic = multiscale.statistic_of(config, generator, self.update == "adam")
         loss = StyleLoss(
             statistic,
             self._regions(statistic, size, bled, tiled),
@@ -179,7 +180,7 @@ class Transfer:
             config.strength / (config.strength + CONTENT_SHARE * (1 - config.strength)),
             self.smooth,
         )
-        return scales.loop_for(
+        return multiscale.loop_for(
             config, network, loss, start, steps=plan.steps, generator=generator, update=self.update, tiled=tiled
         )
 
@@ -233,10 +234,10 @@ class Transfer:
         with self._variant():
 
             def style_distance(picture: Tensor) -> float:
-                return scales.distances(self.network, others, picture, styles, self.shares, tile)
+                return multiscale.distances(self.network, others, picture, styles, self.shares, tile)
 
             def content_distance(picture: Tensor) -> float:
-                return scales.content_distance(self.network, list(self.content_layers), picture, content, tile)
+                return multiscale.content_distance(self.network, list(self.content_layers), picture, content, tile)
 
             found = {
                 "style_distance": style_distance(saved),

@@ -9,21 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli import figures, scales
+from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.config.texture import TextureConfig
-from cnnvis_cli.engine import texture_scores
-from cnnvis_cli.engine.colors import recolored
-from cnnvis_cli.engine.cost import measure
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.patches import grow, quilt
-from cnnvis_cli.engine.style import Region, StyleLoss, other_layers, stride, summarize, wraps
-from cnnvis_cli.engine.synthesize import Loop, Outcome
-from cnnvis_cli.engine.tiling import Tiled
-from cnnvis_cli.engine.transforms import jitter
-from cnnvis_cli.engine.variants import padded, pooled
+from cnnvis_cli.engine.locality.tiling import Tiled
+from cnnvis_cli.engine.network.modifications import padded, pooled
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.cost import measure
+from cnnvis_cli.engine.optim.loop import Loop, Outcome
+from cnnvis_cli.engine.optim.transforms import jitter
+from cnnvis_cli.engine.synthesis.colors import recolored
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, other_layers, stride, summarize, wraps
+from cnnvis_cli.engine.texture import scores
+from cnnvis_cli.engine.texture.resynthesis import grow, quilt
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import resize
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.read import resize
+from cnnvis_cli.pictures.sheet import sheet
 
 # Channels that differ by less than this, of 1, are those of a grey picture.
 GREY = 2 / 255
@@ -34,9 +35,9 @@ def run(config: TextureConfig, job: Job) -> None:
     exemplar = _exemplar(config, job)
     if config.method != "statistics":
         saved = job.save_picture(_from_patches(config, job, exemplar))
-        job.scores.update(_scores(config, network, saved, exemplar, list(scales.layer_weights(config, network)), 0))
+        job.scores.update(_scores(config, network, saved, exemplar, list(multiscale.layer_weights(config, network)), 0))
         return
-    layers = scales.layer_weights(config, network)
+    layers = multiscale.layer_weights(config, network)
     if not config.strip:
         synthesis = Synthesis(config, job, network, exemplar, layers)
         saved = job.save_picture(synthesis.run("loop"))
@@ -51,7 +52,7 @@ def run(config: TextureConfig, job: Job) -> None:
         for number, some in enumerate(upto, start=1)
     ]
     tiles = [exemplar[0], *(one[0] for one in pictures)]
-    page = figures.sheet(tiles, ["exemplar", *(f"to {name}" for name in names)], columns=len(tiles))
+    page = sheet(tiles, ["exemplar", *(f"to {name}" for name in names)], columns=len(tiles))
     saved = job.save_image(page.image)
     rows = [
         {"layers": list(some), **_scores(config, network, page.tile(saved, number), exemplar, list(some), 0)}
@@ -90,18 +91,18 @@ def _scores(
     others = other_layers(network, layers)
     flat = recolored(torch.rand(exemplar.shape, generator=torch.Generator().manual_seed(config.seed)).to(exemplar), exemplar)
     with padded(network, config.padding), pooled(network, config.pooling):
-        distance = scales.distances(network, others, saved, [exemplar], [1.0], tile)
-        noise = scales.distances(network, others, flat, [exemplar], [1.0])
+        distance = multiscale.distances(network, others, saved, [exemplar], [1.0], tile)
+        noise = multiscale.distances(network, others, flat, [exemplar], [1.0])
     found = {
         "style_distance": distance,
         "style_distance_of_noise": noise,
         "style_ratio": distance / max(noise, 1e-9),
-        "copy_rate": texture_scores.copy_rate(saved, exemplar),
-        "spectrum_distance": texture_scores.spectrum_distance(saved, exemplar),
+        "copy_rate": scores.copy_rate(saved, exemplar),
+        "spectrum_distance": scores.spectrum_distance(saved, exemplar),
     }
     if config.tileable:
-        found["seam_ratio"] = texture_scores.seam_ratio(saved)
-        found["line_ratio"] = texture_scores.line_ratio(saved)
+        found["seam_ratio"] = scores.seam_ratio(saved)
+        found["line_ratio"] = scores.line_ratio(saved)
     return found
 
 
@@ -110,12 +111,12 @@ class Synthesis:
 
     def __init__(self, config: TextureConfig, job: Job, network: Network, exemplar: Tensor, layers: dict[str, float]) -> None:
         self.config, self.job, self.network, self.exemplar, self.layers = config, job, network, exemplar, layers
-        self.smooth = scales.smoothing(config, network)
+        self.smooth = multiscale.smoothing(config, network)
         self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= GREY)
         self.step = max(stride(network, layer) for layer in layers)
         self.update: Literal["adam", "lbfgs"] = "adam"
         self.rolled = False
-        self.plan = scales.UNPLANNED
+        self.plan = multiscale.UNPLANNED
         self.outcomes: list[Outcome] = []
         self._check_sizes()
 
@@ -127,7 +128,7 @@ class Synthesis:
                 f"the sides of a tileable texture must be multiples of {self.step} px, the stride of the deepest layer: "
                 f"size={'x'.join(near)}."
             )
-        smallest = scales.ladder(max(width, height), self.config.smallest)[0]
+        smallest = multiscale.ladder(max(width, height), self.config.smallest)[0]
         for name, (high, wide) in (("exemplar", self._exemplar_shape(smallest)), ("result", self._shape(smallest))):
             if min(high, wide) < 2 * self.step:
                 raise UserError(
@@ -160,18 +161,18 @@ class Synthesis:
             # Where the network sees a border all the same, the picture is rolled at every step.
             self.rolled = config.tileable and not wraps(self.network, list(self.layers), self.step)
             if f"plan {key}" not in self.job.memory:
-                self.update = scales.update_of(config, changing=self.rolled, tiled=False)
-                first = self._loop(scales.ladder(size, config.smallest)[0], 0, None)
+                self.update = multiscale.update_of(config, changing=self.rolled, tiled=False)
+                first = self._loop(multiscale.ladder(size, config.smallest)[0], 0, None)
                 cost = measure(first.evaluate, first.image())
                 additive = config.statistic != "sliced" and not self.smooth
-                plan = scales.make_plan(config, size, size, min(config.size) / size, cost, additive)
+                plan = multiscale.make_plan(config, size, size, min(config.size) / size, cost, additive)
                 self.job.memory[f"plan {key}"] = plan.as_dict()
-            self.plan = scales.Plan(**self.job.memory[f"plan {key}"])
-            self.update = scales.update_of(config, changing=self.rolled, tiled=self.plan.tile > 0)
-            scales.announce(self.job, self.plan, key)
-            self.outcomes = scales.run_scales(self.job, self.plan, self._loop, key)
+            self.plan = multiscale.Plan(**self.job.memory[f"plan {key}"])
+            self.update = multiscale.update_of(config, changing=self.rolled, tiled=self.plan.tile > 0)
+            multiscale.announce(self.job, self.plan, key)
+            self.outcomes = multiscale.run_scales(self.job, self.plan, self._loop, key)
         result = self._cropped(self.outcomes[-1].pictures, size)
-        return texture_scores.cut_where_least_seen(result) if config.tileable else result
+        return scores.cut_where_least_seen(result) if config.tileable else result
 
     def _bleed(self, size: int) -> int:
         return 0 if self.config.tileable else min(self.config.bleed, min(self._shape(size)) // 2)
@@ -198,13 +199,13 @@ class Synthesis:
             start = _resized_around(around, height, width) if config.tileable else resize(inner, height, width)
             start = F.pad(start, [bleed] * 4, mode="reflect") if bleed else start
         tile = self.plan.tile_at(size)
-        statistic = scales.statistic_of(config, generator, self.update == "adam")
+        statistic = multiscale.statistic_of(config, generator, self.update == "adam")
         layers = list(self.layers)
         with self._variant(wrapped=False):
             tiled = Tiled(network, layers, tile) if tile else None
             own = summarize(network, exemplar, statistic, layers, smooth=self.smooth, tiled=tiled)
         region = Region({layer: statistic.target([own[layer]], [1.0]) for layer in layers})
-        return scales.loop_for(
+        return multiscale.loop_for(
             config,
             network,
             StyleLoss(statistic, [region], self.layers, smooth=self.smooth),

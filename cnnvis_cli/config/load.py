@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.errors import ConfigError, UserError, did_you_mean
-from cnnvis_cli.resources import configs_folder
+from cnnvis_cli.files.bundled import configs_folder
 
 C = TypeVar("C", bound=CommandConfig)
 

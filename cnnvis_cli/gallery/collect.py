@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from cnnvis_cli.config.load import build_config, parse_settings
 from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.record import config_hash, read_sidecar
 from cnnvis_cli.registry import COMMANDS, config_class
-from cnnvis_cli.sidecar import config_hash, read_sidecar
 
 _POINTS, _LINES = 120, 24
 # `channel:conv3_1:5`, also within sums and with a minus before it.

@@ -16,9 +16,9 @@ from urllib.parse import quote
 from PIL import Image, UnidentifiedImageError
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.files import atomic
+from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.gallery.collect import collect
-from cnnvis_cli.progress import track
+from cnnvis_cli.jobs.progress import track
 
 _SIDE = 384  # pixels of a thumbnail: sharp on a telephone; smaller pictures are shown themselves
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")

@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network import IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing
+from cnnvis_cli.engine.network.network import IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing
 from cnnvis_cli.errors import UserError, did_you_mean
+from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.networks import bundled
-from cnnvis_cli.resources import assets_folder
 
 BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
 
@@ -36,7 +36,7 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSpec:
     """What to load and how. `weights`: '' (pretrained), 'random', or a path."""
 
     model: str
@@ -63,7 +63,7 @@ def model_names() -> list[str]:
     return [*BUNDLED, *models.list_models(module=models)]
 
 
-def load_network(source: Source, device: torch.device) -> tuple[Network, str]:
+def load_network(source: NetworkSpec, device: torch.device) -> tuple[Network, str]:
     """The network and the SHA-256 of its weights. Raises UserError that names the remedy."""
     if source.model in BUNDLED:
         parts = _bundled(source)
@@ -94,7 +94,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
 
 
 def _with_weights(
-    build: Callable[[], nn.Module], source: Source, preprocessing: Preprocessing, classes: tuple[str, ...]
+    build: Callable[[], nn.Module], source: NetworkSpec, preprocessing: Preprocessing, classes: tuple[str, ...]
 ) -> _Parts:
     """A module with random weights (from the seed alone) or with those of a file."""
     with torch.random.fork_rng(devices=[]):
@@ -145,7 +145,7 @@ def fit_weights(module: nn.Module, state: dict[str, Tensor], what: str, model: s
     module.load_state_dict(state, strict=False)
 
 
-def _bundled(source: Source) -> _Parts:
+def _bundled(source: NetworkSpec) -> _Parts:
     path = assets_folder() / f"{source.model}.safetensors"
     try:
         with safe_open(path, "pt") as file:
@@ -156,11 +156,11 @@ def _bundled(source: Source) -> _Parts:
     resize = int(card.get("resize", size))
     preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, resize)
     classes = tuple(json.loads(card["classes"]))
-    chosen = Source(**{**vars(source), "weights": source.weights or str(path)})
+    chosen = NetworkSpec(**{**vars(source), "weights": source.weights or str(path)})
     return _with_weights(lambda: BUNDLED[source.model](len(classes)), chosen, preprocessing, classes)
 
 
-def _from_torchvision(source: Source) -> _Parts:
+def _from_torchvision(source: NetworkSpec) -> _Parts:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -183,7 +183,7 @@ def _from_torchvision(source: Source) -> _Parts:
     return _Parts(module, preprocessing, classes, digest_of(state))
 
 
-def _download(best: Any, source: Source) -> dict[str, Tensor]:
+def _download(best: Any, source: NetworkSpec) -> dict[str, Tensor]:
     """torchvision's weights from its cache, or from the network unless `offline`."""
     cache = Path(torch.hub.get_dir()) / "checkpoints" / best.url.rpartition("/")[2]
     remedy = (
@@ -198,7 +198,7 @@ def _download(best: Any, source: Source) -> dict[str, Tensor]:
         raise UserError(f"could not download {best.url} to {cache}: {reason}. {remedy}") from None
 
 
-def _from_factory(source: Source) -> _Parts:
+def _from_factory(source: NetworkSpec) -> _Parts:
     """`package.module:factory`: the user's code, which runs only with --trust-code.
 
     The factory takes no argument and returns an nn.Module. What it says about itself is used where it is there:

@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnvis_cli import runner
 from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.batch.run import Options, run_jobs
 from cnnvis_cli.batch.work import _locked
 from cnnvis_cli.config.maximize import MaximizeConfig
-from cnnvis_cli.job import Job
+from cnnvis_cli.jobs import run as job_run
+from cnnvis_cli.jobs.job import Job
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -145,7 +145,7 @@ def test_ray_without_the_extra_names_the_remedy(cnnvis: Run, jobs: Path, monkeyp
 
 def test_ray_gives_the_same_bytes(cnnvis: Run, jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(Path(runner.__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(job_run.__file__).parents[2]))
     assert cnnvis("run", jobs, "--out", "ray", "--engine", "ray", "--workers", "2", "--threads", "1").code == 0
     assert cnnvis("run", jobs, "--out", "here", "--threads", "1").code == 0
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
@@ -200,7 +200,7 @@ jobs:
 
 
 def test_a_runner_killed_and_run_again_gives_the_same_files(cnnvis: Run, jobs: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(runner.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(job_run.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "cnnvis_cli", "run", str(jobs), "steps=20", "--threads", "1", "--quiet"]
     process = subprocess.Popen([*command, "--workers", "2", "--out", "killed"], env=environment, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
@@ -225,7 +225,7 @@ def test_two_runners_never_do_the_same_job(
         time.sleep(0.03)
         job.save_picture(torch.zeros(3, 8, 8))
 
-    monkeypatch.setattr(runner, "page", lambda command: SimpleNamespace(run=run))
+    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=run))
     options = Options(out=str(tmp_path / "out"), quiet=True, devices=["cpu"])
     threads = [threading.Thread(target=run_jobs, args=(str(jobs), [], options)) for _ in range(2)]
     for thread in threads:
@@ -257,7 +257,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
             raise torch.OutOfMemoryError("CUDA out of memory")
         job.save_picture(torch.zeros(3, 8, 8))
 
-    monkeypatch.setattr(runner, "page", lambda command: SimpleNamespace(run=run))
+    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=run))
     ran = cnnvis("run", jobs, "--shard", "1/4", "--out", "out")
     assert ran.code == 0
     assert tried == [16, 8, 4]
@@ -266,5 +266,5 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
     assert (sidecar["config"]["batch"], sidecar["fitted_batch"]) == (16, 4)
     assert cnnvis("run", jobs, "--shard", "1/4", "--out", "out").code == 0
     assert tried == [16, 8, 4]
-    monkeypatch.setattr(runner, "page", lambda command: SimpleNamespace(run=lambda config, job: torch.empty(10**15)))
+    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=lambda config, job: torch.empty(10**15)))
     assert "out of memory" in cnnvis("run", jobs, "--shard", "2/4", "--out", "out").err

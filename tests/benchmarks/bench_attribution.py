@@ -18,10 +18,10 @@ from captum.attr import Occlusion, Saliency
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnvis_cli.engine.attribution import gradient
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import class_logit
-from cnnvis_cli.engine.occlusion import occlude
+from cnnvis_cli.engine.attribution.gradients import gradient
+from cnnvis_cli.engine.attribution.occlusion import occlude
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objectives import class_logit
 from tests.benchmarks.timing import Duel, duel, peak_memory, seconds
 
 NETWORKS = ("squeezenet1_0", "resnet18", "vgg16")

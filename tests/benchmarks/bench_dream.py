@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from cnnvis_cli.engine.dreaming import mirrored_jitter, smoothing
-from cnnvis_cli.engine.images import Pixels
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.objectives import layer_energy
-from cnnvis_cli.engine.synthesize import Loop, evaluator, synthesize
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.objectives import layer_energy
+from cnnvis_cli.engine.optim.parameterizations import Pixels
+from cnnvis_cli.engine.synthesis.dream import mirrored_jitter, smoothing
 from tests.benchmarks.timing import duel
 
 LAYER, POSITION, SIZE = "relu4_3", 22, 224

@@ -15,9 +15,9 @@ import torch
 from torchvision import models
 
 from cnnvis_cli.engine.evolution import Cppn, Direct, Encoding, Evolution, NetworkEvaluator, Shapes
-from cnnvis_cli.engine.network import Network, Preprocessing
+from cnnvis_cli.engine.network.network import Network, Preprocessing
 from cnnvis_cli.networks.bundled import minivgg
-from cnnvis_cli.networks.load import Source, load_network
+from cnnvis_cli.networks.load import NetworkSpec, load_network
 from tests.benchmarks.timing import duel, peak_memory
 
 CHILDREN, BATCH, GROWN = 64, 32, 20
@@ -57,7 +57,7 @@ def overhead(name: str, encoding: str) -> None:
 
 def cost_of_confidence(name: str, generations: int, goal: float = 0.9999) -> None:
     """What direct and cppn cost per generation of 200, and how sure the bundled network gets for it."""
-    network, _ = load_network(Source(name), torch.device("cpu"))
+    network, _ = load_network(NetworkSpec(name), torch.device("cpu"))
     grayscale = network.preprocessing.grayscale
     for encoding in (Direct(network.size, grayscale=grayscale), Cppn(network.size, grayscale=grayscale)):
         run = Evolution(encoding, NetworkEvaluator(network), len(network.classes), goal=goal)

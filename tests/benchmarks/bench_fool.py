@@ -19,9 +19,9 @@ from torchvision import models
 from cnnvis_cli.engine.attacks.ball import pgd
 from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.network import IMAGENET_MEAN, IMAGENET_STD, Network
+from cnnvis_cli.engine.network.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from cnnvis_cli.networks.load import read_weights
-from cnnvis_cli.pictures import find_pictures, read, to_square
+from cnnvis_cli.pictures.read import find_pictures, read, to_square
 from tests.benchmarks.timing import duel
 
 EPSILON, RATE, STEPS = 8 / 255, 2 / 255, 20

@@ -13,11 +13,11 @@ import torch
 from lucent.optvis import param, render
 from torchvision import models
 
-from cnnvis_cli.engine import objectives
-from cnnvis_cli.engine.images import Fourier
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.engine.synthesize import Loop, evaluator, synthesize
-from cnnvis_cli.engine.transforms import affine
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim import objectives
+from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Fourier
+from cnnvis_cli.engine.optim.transforms import affine
 from tests.benchmarks.timing import duel, peak_memory
 
 # torchvision's name of the layer, and lucent's.

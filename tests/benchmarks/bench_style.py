@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnvis_cli.engine.images import Pixels
-from cnnvis_cli.engine.network import Network, Preprocessing
-from cnnvis_cli.engine.statistics import Gram, Wasserstein
-from cnnvis_cli.engine.style import Region, StyleLoss, summarize
-from cnnvis_cli.engine.synthesize import Loop, evaluator, synthesize
-from cnnvis_cli.engine.tiling import Tiled, tiled_evaluator
-from cnnvis_cli.engine.variants import padded
+from cnnvis_cli.engine.locality.tiling import Tiled, tiled_evaluator
+from cnnvis_cli.engine.network.modifications import padded
+from cnnvis_cli.engine.network.network import Network, Preprocessing
+from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Pixels
+from cnnvis_cli.engine.statistics.statistics import Gram, Wasserstein
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, summarize
 from tests.benchmarks.timing import duel, peak_memory
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnvis_cli import outputs
-from cnnvis_cli.pictures import Source, read
-from cnnvis_cli.progress import Interrupt
+from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.pictures import write
+from cnnvis_cli.pictures.read import Source, read
 
 FAST = ("dream", "-q", "size=64", "smallest=24", "octaves=2", "steps=3", "objective=layer:relu2_1")
 
@@ -76,7 +76,7 @@ def test_zoom_makes_a_video(cnnvis: Callable[..., Any]) -> None:
     with Image.open(ran.files[1]) as video:
         assert video.n_frames == 3
     film = cnnvis(*FAST, "zoom=3", "zoom_steps=1", "video=mp4", "name=film")
-    if outputs.has_video():
+    if write.has_video():
         assert film.files[1].suffix == ".mp4"
         assert film.files[1].stat().st_size > 500
     else:

@@ -19,11 +19,11 @@ from PIL import Image
 
 from cnnvis_cli.config.evolve import EvolveConfig
 from cnnvis_cli.config.load import load_config, named_configs
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.networks import bundled
-from cnnvis_cli.progress import Interrupt
 from tests.conftest import Ran
-from tests.test_evaluators import Server, answers
+from tests.support.server import Server, answers
 
 Run = Callable[..., Ran]
 QUICK = ("generations=3", "children=24")
@@ -177,7 +177,7 @@ def test_an_evaluator_that_dies_leaves_a_state_to_go_on_from(cnnvis: Run) -> Non
 
 def test_transfer_to_another_network(cnnvis: Run) -> None:
     lenet = Path("lenet.safetensors").resolve()
-    from cnnvis_cli.resources import assets_folder
+    from cnnvis_cli.files.bundled import assets_folder
 
     lenet.write_bytes((assets_folder() / "lenet.safetensors").read_bytes())
     ran = cnnvis("evolve", *QUICK, f"also=lenet@{lenet},minivgg")

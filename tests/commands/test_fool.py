@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.pictures import Source, open_rgb, read
-from cnnvis_cli.pictures import sample as find_sample
-from cnnvis_cli.progress import Interrupt
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.files.bundled import configs_folder
+from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.pictures.read import Source, open_rgb, read
+from cnnvis_cli.pictures.read import sample as find_sample
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -151,7 +152,7 @@ def test_mistakes_end_in_one_clear_line(cnnvis: Run, arguments: list[str], messa
     assert not list(Path().glob("**/*.png"))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs/fool").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (configs_folder() / "fool").glob("*.yaml")))
 def test_the_bundled_configs_run(cnnvis: Run, name: str) -> None:
     quick = ["queries=5", "check=0", "batch=16"] + ([] if name == "blackbox" else ["steps=2"])
     ran = cnnvis("fool", "-c", name, *quick)

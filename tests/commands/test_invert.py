@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from cnnvis_cli.commands.invert import rank_correlation
-from cnnvis_cli.engine.inversion import layer_code
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.pictures import read, sample, to_square
-from cnnvis_cli.progress import Interrupt
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.synthesis.inversion import layer_code
+from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.pictures.read import read, sample, to_square
 
 FAST = ("invert", "-q", "size=48", "steps=6")
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnvis_cli import pictures
 from cnnvis_cli.config.load import build_config
-from cnnvis_cli.engine.features import activations
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.job import Job, Session
+from cnnvis_cli.jobs.job import Job, Session
+from cnnvis_cli.jobs.run import run_job
+from cnnvis_cli.pictures import read
 from cnnvis_cli.registry import config_class
-from cnnvis_cli.runner import run_job
 
 Run = Callable[..., Any]
 
@@ -99,7 +99,7 @@ def test_filters_refuse(cnnvis: Run, settings: list[str], message: str) -> None:
 def test_activations_are_the_layer_s(cnnvis: Run, minivgg: Network) -> None:
     ran = cnnvis("activations", "image=sample:coffee", "layer=relu3_1", "channel=3,8,5", "raw=true", "mark=2")
     assert ran.code == 0, ran.err
-    picture = pictures.resize_short(pictures.read(pictures.sample("coffee")), 96)
+    picture = read.resize_short(read.read(read.sample("coffee")), 96)
     with torch.no_grad():
         maps = activations(minivgg, picture, ["relu3_1"])["relu3_1"][0]
     found = np.load(next(path for path in ran.files if path.suffix == ".npy"))
@@ -135,7 +135,7 @@ def test_patches_hold_what_the_unit_saw(cnnvis: Run, collection: Path, minivgg: 
     found = rows(ran.files[1])
     assert [(row["unit"], row["rank"]) for row in found] == [(u, r) for u in ("4", "20") for r in "123"]
     for row in found:
-        square = pictures.to_square(pictures.read(pictures.Source("", Path(row["file"]))), 96, minivgg.preprocessing.resize)
+        square = read.to_square(read.read(read.Source("", Path(row["file"]))), 96, minivgg.preprocessing.resize)
         top, bottom, left, right = (int(row[key]) for key in ("top", "bottom", "left", "right"))
         assert bottom - top <= 14
         around = torch.full_like(square, 0.5)
@@ -259,7 +259,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(cnnvis: Run, collection: 
 def test_a_stream_gives_every_picture_once_in_order(cnnvis: Run, collection: Path) -> None:
     settings = {"images": str(collection), "layer": "relu1_1", "channel": "0", "count": 1}
     job = Job("patches", build_config(config_class("patches"), settings), Path("out"), Session(torch.device("cpu"), quiet=True))
-    sources = pictures.find_pictures(str(collection))
+    sources = read.find_pictures(str(collection))
     (collection / "blue" / "4.png").write_text("no picture")
     parts = list(job.stream(sources, 32, batch=4))
     assert [len(found) for found, _ in parts] == [4, 4, 4, 2]

@@ -19,11 +19,11 @@ from PIL import Image
 from cnnvis_cli.commands import maximize
 from cnnvis_cli.config.load import load_config
 from cnnvis_cli.config.maximize import MaximizeConfig
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.job import Job
-from cnnvis_cli.pictures import Source, read
-from cnnvis_cli.runner import make_session, run_job
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.run import make_session, run_job
+from cnnvis_cli.pictures.read import Source, read
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -109,12 +109,11 @@ def test_diversity_makes_pictures_differ(cnnvis: Run) -> None:
         ran = cnnvis("maximize", *options, f"name=w{weight}")
         tiles = read(Source("x", ran.files[0]))[0]
         network_input = torch.stack([tiles[:, 4:68, 4:68], tiles[:, 4:68, 72:136]])
-        from cnnvis_cli.engine import objectives
-        from cnnvis_cli.engine.synthesize import judge
-        from cnnvis_cli.networks.load import Source as NetworkSource
-        from cnnvis_cli.networks.load import load_network
+        from cnnvis_cli.engine.optim import objectives
+        from cnnvis_cli.engine.optim.loop import judge
+        from cnnvis_cli.networks.load import NetworkSpec, load_network
 
-        network, _ = load_network(NetworkSource("minivgg"), torch.device("cpu"))
+        network, _ = load_network(NetworkSpec("minivgg"), torch.device("cpu"))
         return judge(network, objectives.diversity("conv4_1"), network_input).mean().item()
 
     assert spread(5.0) > spread(0.0)

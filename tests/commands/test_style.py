@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cnnvis_cli.commands.shared.multiscale import TILE, ladder, make_plan
 from cnnvis_cli.config.load import build_config
 from cnnvis_cli.config.style import StyleConfig, cells
-from cnnvis_cli.engine.cost import Cost
+from cnnvis_cli.engine.optim.cost import Cost
 from cnnvis_cli.errors import ConfigError
-from cnnvis_cli.scales import TILE, ladder, make_plan
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -45,7 +45,7 @@ def test_same_seed_same_picture(cnnvis: Run) -> None:
 
 @pytest.mark.parametrize("update", ["lbfgs", "adam"])
 def test_an_interrupted_run_goes_on_to_the_same_picture(cnnvis: Run, monkeypatch: pytest.MonkeyPatch, update: str) -> None:
-    from cnnvis_cli.progress import Interrupt
+    from cnnvis_cli.jobs.progress import Interrupt
 
     settings = ("size=91", "smallest=64", "steps=4", "-q", f"update={update}")
     assert cnnvis("style", *settings, "name=whole").code == 0
@@ -158,7 +158,7 @@ def test_a_content_smaller_than_what_the_network_sees_is_refused(cnnvis: Run) ->
 
 
 def test_a_loss_that_becomes_nan_keeps_the_best_picture(cnnvis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnvis_cli.engine.style import StyleLoss
+    from cnnvis_cli.engine.synthesis.style import StyleLoss
 
     value, calls = StyleLoss.value, 0
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnvis_cli.cli.about import command_of, config_yaml, key_rows
 from cnnvis_cli.config.load import load_config, named_configs, parse_settings, parse_yaml, read_config_file
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.errors import ConfigError, UserError
 from cnnvis_cli.registry import config_class
-from cnnvis_cli.reports import command_of, config_yaml, key_rows
 
 
 def maximize(*settings: str, **sources: object) -> MaximizeConfig:

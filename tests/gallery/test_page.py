@@ -16,7 +16,7 @@ import pytest
 import cnnvis_cli
 from cnnvis_cli.gallery.page import write_gallery
 from tests.conftest import Ran
-from tests.gallery.test_collect import put
+from tests.support.results import put
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 NASTY = "</script><script>document.title='broken'</script>{{style}}"

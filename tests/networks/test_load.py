@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._api import WeightsEnum
 
-from cnnvis_cli.engine.network import Network
-from cnnvis_cli.networks.load import Source, load_network
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.networks.load import NetworkSpec, load_network
 
 
 def random_weights(name: str) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ def test_pretrained_inceptions_transform_their_input(name: str, tmp_path: Path, 
     torch.save({key: value for key, value in state.items() if not key.startswith(("aux", "Aux"))}, tmp_path / "headless.pth")
     pictures = torch.rand(2, 3, 160, 160)
     for weights in ("", str(tmp_path / "whole.pth"), str(tmp_path / "headless.pth")):
-        network: Network = load_network(Source(name, weights), torch.device("cpu"))[0]
+        network: Network = load_network(NetworkSpec(name, weights), torch.device("cpu"))[0]
         with torch.no_grad():
             wanted = theirs(network.normalize(pictures).contiguous())
             assert (network(pictures) - wanted).abs().max() < 1e-4 * wanted.std()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.images import Perturbed
-from cnnvis_cli.engine.synthesize import Loop, Update, synthesize
+from cnnvis_cli.engine.optim.loop import Loop, Update, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Perturbed
 
 Loss = Literal["cross-entropy", "score", "margin"]
 LOSSES: dict[Loss, Callable[[Goal, Tensor], Tensor]] = {

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.images import Box, Image, Pixels
-from cnnvis_cli.engine.synthesize import Evaluate, Loop, synthesize
+from cnnvis_cli.engine.optim.loop import Evaluate, Loop, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Box, Image, Pixels
 
 Value = Callable[[Goal, Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attacks.budget import Budget, rounded
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.synthesize import Evaluate, Watch
+from cnnvis_cli.engine.optim.loop import Evaluate, Watch
 
 Model = Callable[[Tensor], Tensor]
 

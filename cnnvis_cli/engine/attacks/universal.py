@@ -7,8 +7,8 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attacks.budget import rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.images import Shared
-from cnnvis_cli.engine.synthesize import Loop, synthesize
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Shared
 
 # Pictures further over the boundary than this (in logits) count no more, so that the others do.
 _ENOUGH = 3.0

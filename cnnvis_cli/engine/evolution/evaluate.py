@@ -10,7 +10,7 @@ import torch
 
 from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.evolution.encoding import Images
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 # From (N, H, W, 3) uint8, sRGB, to (N, classes) probabilities.
 Evaluator: TypeAlias = Callable[[Images], np.ndarray]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.attacks.problem import Goal
-from cnnvis_cli.engine.network import Network, Preprocessing
+from cnnvis_cli.engine.network.network import Network, Preprocessing
 
 
 @pytest.fixture(scope="package")

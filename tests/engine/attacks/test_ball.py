@@ -10,7 +10,7 @@ from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
 from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 EPSILON = 8 / 255
 

@@ -11,7 +11,7 @@ from cnnvis_cli.engine.attacks.budget import Budget, eight_bit, rounded
 from cnnvis_cli.engine.attacks.eightbit import settle
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 3.4 / 255), ("linf", 4 / 255), ("l2", 0.21)])

@@ -13,7 +13,7 @@ from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.universal import universal
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 
 def test_measures_of_a_known_change() -> None:

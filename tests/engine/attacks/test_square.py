@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.attacks.budget import Budget
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.square import square
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 12 / 255), ("l2", 1.5)])

@@ -1,0 +1,1 @@
+"""Words in, words out: the Typer app and what it prints about itself."""

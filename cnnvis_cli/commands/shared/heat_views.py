@@ -1,0 +1,168 @@
+"""From a picture and a heat map to what is shown: overlays, the side-by-side figure, a sheet of many and the mean per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from cnnvis_cli.engine.attribution.faithfulness import deletion_insertion, random_map
+from cnnvis_cli.engine.attribution.targets import Target
+from cnnvis_cli.engine.network.network import LUMA, Network
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures import sheet as sheets
+from cnnvis_cli.pictures.read import Source, resize, resize_short, to_square
+from cnnvis_cli.pictures.sheet import colorize
+from cnnvis_cli.pictures.write import to_image
+
+TILE = 320  # pixels: the longer side of a tile in a figure
+THUMBNAIL = 160  # in a sheet of many
+MOST = 64  # tiles on a sheet
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture as it is shown, (1, 3, H, W), and as the network sees it, (1, 3, h, w), both of the same piece of the world."""
+
+    source: Source
+    shown: Tensor
+    seen: Tensor
+
+    def enlarge(self, heat: Tensor) -> Tensor:
+        """A map (h, w) of what was seen in the size of what is shown, (H, W)."""
+        size = (self.shown.shape[2], self.shown.shape[3])
+        return heat if heat.shape == size else F.interpolate(heat[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def views(job: Job, network: Network, sources: Sequence[Source], size: int | None, crop: bool) -> Iterator[View]:
+    """The pictures that can be read, one after the other. `size`: short side that the network sees (default: that of its
+    training pictures). `crop`: only the centre square, as classifiers are evaluated; always so where a network takes nothing
+    else. Raises UserError where none can be read.
+    """
+    any_read = False
+    for source in sources:
+        job.check_interrupt()
+        if (shown := job.read_or_skip(source)) is None:
+            continue
+        any_read = True
+        if crop or network.fixed_size:
+            shown = to_square(shown, min(shown.shape[-2:]))
+        yield View(source, shown, resize_short(shown, size or network.size))
+    if not any_read:
+        raise job.unreadable(sources)
+
+
+def scaled(heat: Tensor) -> Tensor:
+    """A map in [-1, 1]: over the 99.5th percentile of its absolute values, which a few bright pixels cannot darken."""
+    values = heat.abs().flatten()
+    top = values.kthvalue(max(1, round(0.995 * len(values)))).values
+    return (heat / torch.where(top > 0, top, values.amax().clamp_min(1e-30))).clamp(-1, 1)
+
+
+def colored(heat: Tensor) -> Image.Image:
+    """A map (H, W) as colours: dark to bright where it has no negative values, else blue - white - red around 0."""
+    values = scaled(heat)
+    return colorize((values + 1) / 2, "RdBu_r") if bool((heat < 0).any()) else colorize(values)
+
+
+def overlay(picture: Tensor, heat: Tensor) -> Image.Image:
+    """The map's colours over the grey picture (1, 3, H, W), the more opaque the larger the value."""
+    values = scaled(heat)
+    grey = (picture[0] * torch.tensor(LUMA, device=picture.device).view(3, 1, 1)).sum(0, keepdim=True).expand(3, -1, -1)
+    signed = bool((heat < 0).any())
+    colors = colorize((values + 1) / 2, "RdBu_r") if signed else colorize(0.25 + 0.75 * values, "inferno")
+    hue = torch.from_numpy(np.asarray(colors).copy()).permute(2, 0, 1).float().to(grey) / 255
+    opacity = values.abs() * 0.9
+    return to_image(grey * 0.8 * (1 - opacity) + hue * opacity)
+
+
+def marked(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
+    """The picture (1, 3, H, W) with a frame just outside of (top, left, height, width), in its pixels."""
+    image = to_image(picture)
+    top, left, height, width = box
+    draw, line = ImageDraw.Draw(image), max(2, min(image.size) // 100)
+    for color, grow in (((220, 0, 0), line), ((255, 255, 255), 2 * line)):
+        draw.rectangle((left - grow, top - grow, left + width - 1 + grow, top + height - 1 + grow), outline=color, width=line)
+    return image
+
+
+def outlined(picture: Tensor, mask: Tensor) -> Image.Image:
+    """The picture (1, 3, H, W) where the mask (H, W) is true, white elsewhere."""
+    return to_image(torch.where(mask.to(picture.device), picture, torch.ones_like(picture)))
+
+
+def figure(tiles: Sequence[tuple[Image.Image, str]]) -> Image.Image:
+    """Tiles of one size side by side with captions, each brought to `TILE` pixels at most."""
+    return sheets.sheet([_small(tile, TILE) for tile, _ in tiles], [text for _, text in tiles], columns=len(tiles)).image
+
+
+def _small(image: Image.Image, side: int) -> Image.Image:
+    factor = side / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS)
+
+
+@dataclass
+class Gallery:
+    """Many maps, of which it keeps thumbnails of the first `MOST` and running means per class: memory does not grow."""
+
+    side: int
+    tiles: list[Image.Image] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    means: dict[str, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
+
+    def add(self, view: View, heat: Tensor, group: str, caption: str) -> None:
+        """`heat` (H, W) in the size of the shown picture; it counts as much in the mean as any other, however strong."""
+        if len(self.tiles) < MOST:
+            self.tiles.append(_small(overlay(view.shown, heat), THUMBNAIL))
+            self.captions.append(caption)
+        small = F.interpolate(scaled(heat)[None, None], (self.side, self.side), mode="area")[0, 0].cpu()
+        picture = resize(view.shown, self.side, self.side)[0].cpu()
+        count, heats, pictures = self.means.get(group, (0, torch.zeros_like(small), torch.zeros_like(picture)))
+        self.means[group] = count + 1, heats + small, pictures + picture
+
+    def sheet(self) -> Image.Image:
+        return sheets.sheet(self.tiles, self.captions).image
+
+    def mean_sheet(self) -> Image.Image:
+        """For each class, most pictures first: the mean picture, and the mean map over it."""
+        tiles, captions = [], []
+        for group, (count, heats, pictures) in sorted(self.means.items(), key=lambda item: -item[1][0])[: MOST // 2]:
+            tiles += [to_image(pictures / count), colored(heats / count)]
+            captions += [f"{group} ({count})", "mean map"]
+        return sheets.sheet([_small(tile, THUMBNAIL) for tile in tiles], captions, columns=4 if len(tiles) > 2 else 2).image
+
+
+def caption(target: Target, value: float) -> str:
+    """`tabby 87%` for a class, `channel:conv4_1:7 1.3` for another target."""
+    return f"{target.label.partition(',')[0]} {value:.0%}" if target.index is not None else f"{target.label} {value:.3g}"
+
+
+def faithfulness(network: Network, image: Tensor, heat: Tensor, target: Target, generator: torch.Generator) -> dict[str, Any]:
+    """Deletion and insertion AUC of a map (h, w) of a picture (1, 3, h, w), and the same of a random map."""
+    scores: dict[str, Any] = {}
+    for prefix, values in (("", heat), ("random_", random_map(heat, generator))):
+        curves = deletion_insertion(network, image[0], values, target.judged)
+        scores |= {f"{prefix}deletion_auc": curves.deletion_auc, f"{prefix}insertion_auc": curves.insertion_auc}
+    margin = scores["insertion_auc"] - scores["deletion_auc"]
+    return scores | {"beats_random": margin > scores["random_insertion_auc"] - scores["random_deletion_auc"]}
+
+
+def record(job: Job, rows: Sequence[dict[str, Any]]) -> None:
+    """The rows of all pictures into the sidecar, and what they say together."""
+    if len(rows) == 1:
+        job.scores.update(rows[0])
+        return
+    job.scores["pictures"] = rows
+    job.scores["number_of_pictures"] = len(rows)
+    for key in ("deletion_auc", "insertion_auc", "random_deletion_auc", "random_insertion_auc"):
+        if key in rows[0]:
+            job.scores[f"mean_{key}"] = float(np.mean([row[key] for row in rows]))
+    if "beats_random" in rows[0]:
+        job.scores["beats_random"] = sum(row["beats_random"] for row in rows)

@@ -1,0 +1,212 @@
+"""Coarse to fine, as `style` and `texture` work: sizes, steps and tiles, fitted to a budget and told before the start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli.config.statistics import StatisticsConfig
+from cnnvis_cli.engine.locality.tiling import Tiled, tiled_evaluator
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.cost import Cost
+from cnnvis_cli.engine.optim.loop import Loop, Outcome, Stage, evaluator
+from cnnvis_cli.engine.optim.objectives import total_variation
+from cnnvis_cli.engine.optim.parameterizations import Pixels
+from cnnvis_cli.engine.optim.transforms import Transform
+from cnnvis_cli.engine.statistics.statistics import STATISTICS, Sliced, Statistic, Wasserstein
+from cnnvis_cli.engine.synthesis.style import StyleLoss, codes, style_layers, summarize
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.job import Job
+
+# Above this estimate for the untiled gradient, a picture is worked on in tiles of this side.
+WHOLE_AT_MOST, TILE = 3 * 2**30, 512
+# A budget is spent on larger pictures as long as every scale gets so many steps, and on at most so many.
+FEWEST, MOST = 30, 300
+# Two forward passes instead of one, and halos.
+TILED_FACTOR = 2.0
+
+MakeLoop = Callable[[int, int, "Tensor | None"], Loop]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`sizes`: long side of each scale. `tile`: side of tiles from the scale on that needs them, 0 for none."""
+
+    sizes: tuple[int, ...]
+    steps: int
+    tile: int
+    seconds: float
+    bytes: float
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps * len(self.sizes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def tile_at(self, size: int) -> int:
+        return self.tile if size > 2 * self.tile else 0
+
+
+# What a first step is measured with.
+UNPLANNED = Plan((), 1, 0, 0.0, 0.0)
+
+
+def ladder(size: int, smallest: int) -> tuple[int, ...]:
+    """Long sides from about `smallest` to `size`, each sqrt(2) times the one before."""
+    sizes = [size]
+    while round(size / 2 ** (len(sizes) / 2)) >= smallest:
+        sizes.append(round(size / 2 ** (len(sizes) / 2)))
+    return tuple(reversed(sizes))
+
+
+def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool) -> Plan:
+    """Sizes, steps and tiles for a result whose long side is `size`, or what the budget allows up to `largest`.
+
+    `aspect`: short side over long side; `tileable`: whether the loss can be worked on in tiles.
+    """
+
+    def price(sizes: tuple[int, ...]) -> float:
+        """Seconds for one step at each scale."""
+        return sum(cost.seconds * s * s * aspect * (TILED_FACTOR if tile_for(s) else 1.0) for s in sizes)
+
+    def tile_for(side: int) -> int:
+        if not tileable or config.tile == 0:
+            return 0
+        if config.tile:
+            return config.tile if side > 2 * config.tile else 0
+        return TILE if cost.bytes * side * side * aspect > WHOLE_AT_MOST else 0
+
+    budget = config.budget
+    chosen = size or (256 if budget is None else min(largest, 4096))
+    if size is None and budget is not None:
+        while chosen > 128 and price(ladder(chosen, config.smallest)) * FEWEST > budget:
+            chosen = round(chosen / 2**0.5)
+    sizes = ladder(chosen, config.smallest)
+    steps = config.steps if budget is None else max(1, min(MOST, int(budget / max(price(sizes), 1e-9))))
+    tile = max(tile_for(s) for s in sizes)
+    side = min(chosen, 3 * tile // 2 + 256) if tile else chosen
+    return Plan(sizes, steps, tile, price(sizes) * steps, cost.bytes * side * (side if tile else side * aspect))
+
+
+def announce(job: Job, plan: Plan, key: str = "loop") -> None:
+    """Steps, memory and time, before the start; the plan also goes into the sidecar."""
+    job.record(**{"plan" if key == "loop" else f"plan {key}": plan.as_dict()})
+    if not job.session.quiet:
+        where = f" in tiles of {plan.tile} px" if plan.tile else ""
+        print(
+            f"{plan.steps} steps at each of {len(plan.sizes)} scales ({', '.join(map(str, plan.sizes))} px){where}: "
+            f"about {plan.seconds:.0f} s and {plan.bytes / 2**20:.0f} MiB",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def run_scales(job: Job, plan: Plan, make_loop: MakeLoop, key: str) -> list[Outcome]:
+    """The loops of a plan, one after the other, through the job."""
+
+    def stage(size: int, number: int) -> Stage:
+        return lambda before: make_loop(size, number, before)
+
+    stages = [stage(size, number) for number, size in enumerate(plan.sizes)]
+    return job.synthesize_stages(stages, plan.total_steps, key)
+
+
+def layer_weights(config: StatisticsConfig, network: Network) -> dict[str, float]:
+    """The style layers with their weights; a layer that does not exist or gives no maps is told here."""
+    layers = list(config.style_layers) or style_layers(network)
+    weights = config.layer_weights or [1.0] * len(layers)
+    if len(weights) != len(layers):
+        raise UserError(f"layer_weights: {len(weights)} values for the {len(layers)} layers {', '.join(layers)}.")
+    for layer in layers:
+        check_maps(network, layer)
+    return dict(zip(layers, weights, strict=True))
+
+
+def check_maps(network: Network, layer: str) -> None:
+    if not network.layer(layer).spatial:
+        raise UserError(f"layer '{layer}' of {network.name} gives no maps but a vector; style needs maps.")
+
+
+def smoothing(config: StatisticsConfig, network: Network) -> bool:
+    """As asked for, else on for networks with shortcuts (Wang et al. 2021)."""
+    if config.smooth is not None:
+        return config.smooth
+    return any(layer.kind in ("BasicBlock", "Bottleneck", "InvertedResidual") for layer in network.layers.values())
+
+
+def statistic_of(config: StatisticsConfig, generator: torch.Generator, fresh: bool) -> Statistic:
+    """The statistic; `fresh`: sliced Wasserstein draws new directions at every step."""
+    if config.statistic == "sliced":
+        return Sliced(config.seed, generator=generator if fresh else None)
+    return STATISTICS[config.statistic]()
+
+
+def update_of(config: StatisticsConfig, *, changing: bool, tiled: bool) -> Literal["adam", "lbfgs"]:
+    """L-BFGS where the objective stays the same from step to step and its history of twenty pictures fits into memory."""
+    if config.update != "auto":
+        return config.update
+    return "adam" if changing or tiled or config.statistic == "sliced" else "lbfgs"
+
+
+def loop_for(
+    config: StatisticsConfig,
+    network: Network,
+    loss: StyleLoss,
+    start: Tensor,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    update: Literal["adam", "lbfgs"],
+    tiled: Tiled | None = None,
+    transform: Transform | None = None,
+    gradient: Callable[[Tensor], Tensor] | None = None,
+    around: bool = False,
+) -> Loop:
+    """The loop at one scale: minus the loss and the total variation, on pixels. `around`: the picture is to wrap."""
+    pixels = -config.tv * total_variation(around=around) if config.tv else None
+    if tiled is not None:
+        evaluate = tiled_evaluator(tiled, loss, pixels)
+    else:
+        objective = loss.objective() if pixels is None else loss.objective() + pixels
+        evaluate = evaluator(network, objective, transform=transform, generator=generator)
+    return Loop(
+        image=Pixels(start),
+        evaluate=evaluate,
+        steps=steps,
+        update=update,
+        rate=config.rate or (1.0 if update == "lbfgs" else 0.03),
+        generator=generator,
+        gradient=gradient,
+        average=config.average,
+        betas=(0.9, 0.99),
+        warm=True,
+    )
+
+
+def distances(
+    network: Network, layers: Sequence[str], result: Tensor, targets: Sequence[Tensor], shares: Sequence[float], tile: int = 0
+) -> float:
+    """Mean Wasserstein distance of statistics at some layers from those of the target pictures, relative to their energy."""
+    statistic = Wasserstein()
+    tiled = Tiled(network, layers, tile) if tile else None
+    found = [summarize(network, target, statistic, layers, tiled=tiled) for target in targets]
+    own = summarize(network, result, statistic, layers, tiled=tiled)
+    values = [
+        statistic.distance(own[layer], statistic.target([one[layer] for one in found], shares)).item() for layer in layers
+    ]
+    return sum(values) / len(values)
+
+
+def content_distance(network: Network, layers: Sequence[str], result: Tensor, content: Tensor, tile: int = 0) -> float:
+    """Mean squared distance of the maps of two pictures of one size, relative to those of the content."""
+    tiled = Tiled(network, layers, tile) if tile else None
+    own, goal = codes(network, result, layers, tiled=tiled), codes(network, content, layers, tiled=tiled)
+    values = [((own[layer] - goal[layer]).square().sum() / goal[layer].square().sum()).item() for layer in layers]
+    return sum(values) / len(values)

@@ -1,0 +1,97 @@
+"""Whether a heat map says the truth about a network: deletion and insertion of pixels, and randomized weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli.engine.attribution.gradients import baseline, score
+from cnnvis_cli.engine.attribution.occlusion import blurred
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objectives import Objective
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The target while pixels go or come, most important first; from the whole picture, or up to it.
+
+    `deletion`, `insertion`: (steps + 1,), in units of the target.
+    """
+
+    deletion: Tensor
+    insertion: Tensor
+
+    @property
+    def deletion_auc(self) -> float:
+        """Area under the curve over the share of pixels, 0 to 1: small for a good map."""
+        return float(torch.trapezoid(self.deletion)) / (len(self.deletion) - 1)
+
+    @property
+    def insertion_auc(self) -> float:
+        """Large for a good map."""
+        return float(torch.trapezoid(self.insertion)) / (len(self.insertion) - 1)
+
+
+def deletion_insertion(
+    network: Network, image: Tensor, heat: Tensor, target: Objective, *, steps: int = 24, batch: int = 25
+) -> Curves:
+    """Replace the pixels of an image (3, H, W) by the mean colour in the order of a heat map (H, W); and bring them back
+    into the blurred picture in that order. Petsiuk, Das and Saenko 2018, section 3.2; there black instead of the mean.
+    """
+    rank = torch.empty(heat.numel(), device=heat.device)
+    rank[heat.flatten().argsort(descending=True, stable=True)] = torch.arange(heat.numel(), device=heat.device).float()
+    shares = torch.linspace(0, 1, steps + 1, device=heat.device)
+    taken = rank.view(1, 1, *heat.shape) < (shares * heat.numel()).round().view(-1, 1, 1, 1)
+    without, soft = baseline(network), blurred(image)
+    deletion, insertion = (
+        torch.cat([score(network, torch.where(mask, one, other), target) for mask in taken.split(batch)]).cpu()
+        for one, other in ((without, image), (image, soft))
+    )
+    return Curves(deletion, insertion)
+
+
+def random_map(heat: Tensor, generator: torch.Generator) -> Tensor:
+    """A map (H, W) that knows nothing: independent values."""
+    return torch.rand(heat.shape, generator=generator).to(heat)
+
+
+def randomized(network: Network, generator: torch.Generator, share: float = 1.0) -> Network:
+    """A copy whose last `share` of weighted layers have new weights, drawn from a normal distribution as wide as the old.
+
+    The cascading randomization of Adebayo et al. 2018, section 3, from the logits down.
+    """
+    other = copy.deepcopy(network)
+    weighted = [child for name in other.layers for child in [other.module.get_submodule(name)] if hasattr(child, "weight")]
+    count = max(1, round(share * len(weighted)))
+    for child in weighted[-count:]:
+        for values in child.parameters(recurse=False):
+            new = torch.randn(values.shape, generator=generator).to(values)
+            values.data.copy_(values.mean() + new * values.std(correction=0))
+    return other
+
+
+def sanity_check(
+    network: Network,
+    explain: Callable[[Network], Tensor],
+    generator: torch.Generator,
+    shares: tuple[float, ...] = (0.0, 0.5, 1.0),
+) -> list[float]:
+    """Rank correlations (-1 to 1) of a method's map with those of randomized copies of the network.
+
+    `explain`: from a network to a map (H, W). `shares`: of layers randomized from the logits down, 0 for the last layer alone.
+    A map that hardly changes when all weights are random explains the picture, not the network.
+    """
+    map_of = explain(network)
+    return [rank_correlation(map_of, explain(randomized(network, generator, share))) for share in shares]
+
+
+def rank_correlation(one: Tensor, other: Tensor) -> float:
+    """Spearman's rank correlation of two maps' absolute values; 0 where one is constant."""
+    ranks = torch.stack([values.abs().flatten().argsort().argsort().double() for values in (one, other)])
+    if any(float(values.max()) == float(values.min()) for values in (one, other)):
+        return 0.0
+    return float(torch.corrcoef(ranks)[0, 1])

@@ -1,0 +1,1 @@
+"""Faster arithmetic of the same numbers: may be deleted without changing one."""

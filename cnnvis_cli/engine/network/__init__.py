@@ -1,0 +1,1 @@
+"""A network as it is looked at: layers, activations, folding, other borders and pools."""

@@ -1,0 +1,59 @@
+"""The same network with other borders or pools, for the length of a block. Names of layers, weights and hooks stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnvis_cli.engine.network.network import Network
+
+Padding = Literal["zeros", "replicate", "reflect", "circular"]
+Pooling = Literal["max", "average"]
+# An average is smaller than a maximum; without a factor the deep layers starve. 2 holds for 2x2 pools of VGGs.
+AVERAGE_GAIN = 2.0
+
+
+@contextmanager
+def padded(network: Network, mode: Padding) -> Iterator[None]:
+    """Convolutions see beyond the border what `mode` says, as in torch, instead of zeros.
+
+    Zeros are a black frame to the network, and what is optimized answers with a frame of its own. `circular` lets a picture
+    go on at the opposite side: what is tileable to the network.
+    """
+    with ExitStack() as stack:
+        for child in network.module.modules():
+            if isinstance(child, nn.Conv2d) and any(child._reversed_padding_repeated_twice):
+                stack.callback(setattr, child, "padding_mode", child.padding_mode)
+                child.padding_mode = mode
+        yield
+
+
+@contextmanager
+def pooled(network: Network, kind: Pooling) -> Iterator[None]:
+    """MaxPool2d modules average instead (Gatys et al. 2015: smoother gradients), times AVERAGE_GAIN. Functional pools stay."""
+    with ExitStack() as stack:
+        for child in network.module.modules():
+            if kind == "average" and isinstance(child, nn.MaxPool2d):
+                before = child.__dict__.get("forward")  # of an outer block
+                stack.callback(_restore, child, before)
+                child.forward = _average(child)  # type: ignore[assignment]
+        yield
+
+
+def _restore(pool: nn.MaxPool2d, before: Any) -> None:
+    if before is None:
+        del pool.forward
+    else:
+        pool.forward = before  # type: ignore[method-assign]
+
+
+def _average(pool: nn.MaxPool2d) -> Callable[[Tensor], Tensor]:
+    def forward(maps: Tensor) -> Tensor:
+        mean = F.avg_pool2d(maps, pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, count_include_pad=False)
+        return mean * AVERAGE_GAIN
+
+    return forward

@@ -1,0 +1,1 @@
+"""The loop over pictures, and what goes into it: objectives, parameterizations, transforms, regularizers."""

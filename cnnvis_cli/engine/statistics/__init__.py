@@ -1,0 +1,1 @@
+"""How feature maps are distributed, and how far apart two distributions are."""

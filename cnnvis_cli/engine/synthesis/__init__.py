@@ -1,0 +1,1 @@
+"""Dreams, inversion, style: what is particular to each beside the loop."""

@@ -1,0 +1,1 @@
+"""Textures without a network, and scores of textures."""

@@ -1,0 +1,1 @@
+"""What single units and directions stand for: their best patches, facets, importance, neighbours."""

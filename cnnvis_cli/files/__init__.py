@@ -1,0 +1,1 @@
+"""Files as such: whole or not at all, and those that travel with the package."""

@@ -1,0 +1,1 @@
+"""One job from its config to its files."""

@@ -1,0 +1,1 @@
+"""Reading, resizing, writing and arranging pictures."""

@@ -1,0 +1,87 @@
+"""Putting pictures together: sheets of tiles with captions, rows, colour maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cnnvis_cli.pictures.write import to_image
+
+_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page of tiles. `boxes`: (left, top, right, bottom) of each tile on it, in pixels."""
+
+    image: Image.Image
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+    def tile(self, page: Tensor, number: int) -> Tensor:
+        """The tile cut out of the page as it was saved, (1, 3, H, W)."""
+        left, top, right, bottom = self.boxes[number]
+        return page[..., top:bottom, left:right]
+
+
+def sheet(
+    tiles: Sequence[Image.Image | Tensor], captions: Sequence[str] = (), *, columns: int | None = None, gap: int = 4
+) -> Sheet:
+    """Tiles (PIL pictures or tensors (3, H, W) in [0, 1]) in rows, each with its caption below; as square as possible.
+
+    Each line of a caption is shortened to the tile's width. Tiles of different sizes are centred in cells of the largest.
+    """
+    images = [tile if isinstance(tile, Image.Image) else to_image(tile) for tile in tiles]
+    width, height = max(i.width for i in images), max(i.height for i in images)
+    columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
+    rows = math.ceil(len(images) / columns)
+    font = ImageFont.load_default(size=max(10, min(16, width // 9)))
+    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    line = math.ceil(font.getbbox("Ag")[3]) + 4
+    footer = lines * line
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + footer + gap) + gap), _PAPER)
+    draw = ImageDraw.Draw(page)
+    boxes = []
+    for number, image in enumerate(images):
+        x, y = gap + number % columns * (width + gap), gap + number // columns * (height + footer + gap)
+        left, top = x + (width - image.width) // 2, y + (height - image.height) // 2
+        page.paste(image.convert("RGB"), (left, top))
+        boxes.append((left, top, left + image.width, top + image.height))
+        for place, words in enumerate(captions[number].split("\n") if number < len(captions) else ()):
+            under = (x + width / 2, y + height + 1 + place * line)
+            draw.text(under, fit_text(words, width, font), _INK, font, anchor="ma")
+    return Sheet(page, tuple(boxes))
+
+
+def fit_text(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """The text, or as much of its end and beginning as fits in `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    keep = len(text)
+    while keep > 2 and font.getlength(shorter := f"{text[: keep // 2]}…{text[len(text) - keep // 2 :]}") > width:
+        keep -= 1
+    return shorter if keep > 2 else text[:1]
+
+
+def colorize(heat: Tensor | np.ndarray, colors: str = "inferno") -> Image.Image:
+    """A map (H, W) in [0, 1] as RGB through one of matplotlib's colour maps."""
+    from matplotlib import colormaps
+
+    values = np.asarray(heat.detach().cpu() if isinstance(heat, Tensor) else heat, dtype=np.float64)
+    return Image.fromarray((colormaps[colors](values.clip(0, 1))[..., :3] * 255).round().astype(np.uint8))
+
+
+def framed(image: Image.Image, color: tuple[int, int, int], width: int = 3) -> Image.Image:
+    """The picture with a frame drawn over its border."""
+    image = image.convert("RGB")
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=color, width=width)
+    return image
+
+
+def enlarged(image: Image.Image, factor: int) -> Image.Image:
+    """Every pixel as a square of `factor` pixels."""
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -1,0 +1,94 @@
+"""The shell of the command line: start-up, walls between the rooms, informative commands."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnvis_cli.registry import COMMANDS
+from tests.conftest import Ran
+
+Run = Callable[..., Ran]
+PACKAGE = Path(__file__).parents[2] / "cnnvis_cli"
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_help_and_dry_run_import_no_torch() -> None:
+    code = (
+        "import sys\nfrom cnnvis_cli.cli.app import main\n"
+        f"for words in (['--help'], *[[c, '--help'] for c in {list(COMMANDS)}], ['maximize', '--dry-run'], ['models', '-h']):\n"
+        "    try: main(words)\n    except SystemExit as stop: assert not stop.code, (words, stop.code)\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=PACKAGE.parent)
+
+
+def test_the_walls_between_the_rooms() -> None:
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"typer", "rich", "yaml", "pydantic"}, path
+        outside = [n for n in imports(path) if n.startswith("cnnvis_cli") and not n.startswith("cnnvis_cli.engine")]
+        assert not outside, f"{path} imports {outside}"
+    for path in (PACKAGE / "config").rglob("*.py"):
+        assert "torch" not in {name.split(".")[0] for name in imports(path)}, path
+    stepping = [path.name for path in PACKAGE.rglob("*.py") if "optimizer.step(" in path.read_text()]
+    assert stepping == ["loop.py"]
+    for path in (PACKAGE / "commands").glob("*.py"):
+        assert "autograd" not in path.read_text().replace("No autograd", ""), path
+
+
+def test_files_stay_short() -> None:
+    long = {path.name: count for path in PACKAGE.rglob("*.py") if (count := len(path.read_text().splitlines())) > 430}
+    assert not long
+
+
+def test_models_layers_and_doctor(cnnvis: Run) -> None:
+    models = cnnvis("models").out
+    assert "minivgg" in models
+    assert "resnet18" in models
+    layers = cnnvis("layers", "minivgg").out
+    assert "conv3_2" in layers
+    assert "24x24" in layers
+    assert "relu4_3" in cnnvis("layers", "vgg16").out
+    assert cnnvis("layers", "minivg").code == 2
+    assert "torch " in cnnvis("doctor").out
+
+
+def test_configs_list_show_copy_check(cnnvis: Run) -> None:
+    assert "maximize/class" in cnnvis("configs", "list").out
+    assert "class:elephant" in cnnvis("configs", "show", "maximize/class").out
+    copied = cnnvis("configs", "copy", "maximize/class")
+    assert Path("class.yaml").read_text() == cnnvis("configs", "show", "maximize/class").out
+    assert copied.code == 0
+    assert cnnvis("configs", "copy", "maximize/class").code == 2
+    Path("bad.yaml").write_text("command: maximize\nstep: 3\nrate: x\n")
+    checked = cnnvis("configs", "check", "bad.yaml")
+    assert checked.code == 2
+    assert checked.err.count("\n") == 2
+    assert cnnvis("configs", "check").code == 0
+
+
+def test_unknown_commands_and_options(cnnvis: Run) -> None:
+    assert cnnvis("maximise").code == 2
+    assert cnnvis("maximize", "--no-such-option").code == 2
+    assert cnnvis("--version").out.startswith("cnnvis ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_every_key_of_the_config(cnnvis: Run, command: str) -> None:
+    from cnnvis_cli.registry import config_class
+
+    text = cnnvis(command, "--help").out
+    for key in config_class(command).model_fields:
+        assert f"  {key}=" in text

@@ -1,0 +1,82 @@
+"""Scores of a heat map: a true one beats a random one, and a map that ignores the network is found out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cnnvis_cli.engine.attribution import gradients
+from cnnvis_cli.engine.attribution.faithfulness import (
+    deletion_insertion,
+    random_map,
+    randomized,
+    rank_correlation,
+    sanity_check,
+)
+from cnnvis_cli.engine.attribution.segmentation import object_mask
+from cnnvis_cli.engine.network.network import Network, Preprocessing
+from cnnvis_cli.engine.optim.objectives import class_logit
+from tests.support.modules import Detector, TwoLayers
+
+
+@pytest.fixture
+def red() -> Network:
+    return Network.frozen("red", Detector(), Preprocessing((0.0,) * 3, (1.0,) * 3, size=40))
+
+
+@pytest.fixture
+def square() -> Tensor:
+    image = torch.zeros(3, 40, 30)
+    image[0, 10:20, 5:20] = 1.0
+    return image
+
+
+def test_a_true_map_deletes_fast_and_inserts_fast(red: Network, square: Tensor, generator: torch.Generator) -> None:
+    target = class_logit(red, 0)
+    truth = deletion_insertion(red, square, square[0], target, steps=8)
+    assert truth.deletion[0] == truth.insertion[-1] == pytest.approx(150 / 1200)
+    assert truth.deletion[-1] == 0
+    random = deletion_insertion(red, square, random_map(square[0], generator), target, steps=8)
+    inverse = deletion_insertion(red, square, -square[0], target, steps=8)
+    assert truth.deletion_auc < random.deletion_auc < inverse.deletion_auc
+    assert truth.insertion_auc > random.insertion_auc > inverse.insertion_auc
+    # Pixels in a random order: the square goes in a straight line, half of it on average.
+    assert random.deletion_auc == pytest.approx(0.5 * 150 / 1200, rel=0.1)
+
+
+def test_randomized_weights_change_a_gradient_but_not_an_edge_detector(images: Tensor, generator: torch.Generator) -> None:
+    network = Network.frozen("tiny", TwoLayers(torch.relu), Preprocessing(size=64))
+    before = network.module.first.weight.clone()
+
+    def gradient(of: Network) -> Tensor:
+        return gradients.strongest(gradients.gradient(of, images[:1], class_logit(of, 1)))[0]
+
+    correlations = sanity_check(network, gradient, generator)
+    assert len(correlations) == 3
+    assert abs(correlations[-1]) < 0.5
+    edges = images[0].diff(dim=1).abs().amax(0)
+    assert sanity_check(network, lambda _: edges, generator) == pytest.approx([1.0] * 3)
+    assert torch.equal(network.module.first.weight, before), "the network itself must stay as it is"
+    last = randomized(network, generator, 0.0)
+    assert torch.equal(last.module.first.weight, before)
+    assert not torch.equal(last.module.last.weight, network.module.last.weight)
+
+
+def test_rank_correlation_of_constants_is_zero() -> None:
+    assert rank_correlation(torch.ones(4, 4), torch.rand(4, 4)) == 0
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert rank_correlation(values, values**3) == pytest.approx(1.0)
+
+
+def test_the_object_is_cut_out_along_its_edge(generator: torch.Generator) -> None:
+    y, x = torch.meshgrid(torch.arange(70), torch.arange(90), indexing="ij")
+    disk = (y - 30) ** 2 + (x - 50) ** 2 < 20**2
+    image = torch.where(disk, torch.tensor([0.8, 0.3, 0.2])[:, None, None], torch.tensor([0.3, 0.5, 0.7])[:, None, None])
+    image = (image + 0.04 * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+    # A vague map: bright in the middle of the object only.
+    heat = torch.exp(-((y - 32.0) ** 2 + (x - 47.0) ** 2) / 200) + 0.05 * torch.rand(disk.shape, generator=generator)
+    mask = object_mask(image, heat)
+    union = (mask | disk).sum()
+    assert float((mask & disk).sum() / union) > 0.9
+    assert not object_mask(image, torch.zeros(70, 90)).any()

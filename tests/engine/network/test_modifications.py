@@ -1,0 +1,58 @@
+"""Other borders and pools, and that everything is as before afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.engine.network.modifications import padded, pooled
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.networks.bundled import minivgg
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network.frozen("minivgg", minivgg(5))
+
+
+def test_circular_padding_makes_a_torus(network: Network, images: torch.Tensor) -> None:
+    with padded(network, "circular"):
+        there = activations(network, images.roll((16, 32), (2, 3)), ["relu3_2"])["relu3_2"]
+        here = activations(network, images, ["relu3_2"])["relu3_2"]
+    torch.testing.assert_close(there, here.roll((4, 8), (2, 3)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["replicate", "reflect", "circular"])
+def test_a_flat_picture_has_no_frame(network: Network, mode: str) -> None:
+    flat = torch.full((1, 3, 64, 64), 0.3)
+    with padded(network, mode):
+        maps = activations(network, flat, ["relu4_1"])["relu4_1"]
+    torch.testing.assert_close(maps, maps[:, :, 4:5, 4:5].expand_as(maps), atol=1e-5, rtol=1e-4)
+    zeros = activations(network, flat, ["relu4_1"])["relu4_1"]
+    assert (zeros - zeros[:, :, 4:5, 4:5]).abs().max() > 1e-3  # with zeros it has one
+
+
+def test_average_pooling_is_an_average(network: Network, images: torch.Tensor) -> None:
+    with pooled(network, "average"):
+        acts = activations(network, images, ["relu1_2", "pool1"])
+    mean = torch.nn.functional.avg_pool2d(acts["relu1_2"], 2)
+    ratio = acts["pool1"] / mean.clamp_min(1e-6)
+    torch.testing.assert_close(ratio[mean > 1e-3], torch.full_like(ratio[mean > 1e-3], 2.0))
+
+
+def test_all_is_undone_also_after_an_error(network: Network, images: torch.Tensor) -> None:
+    before = network(images)
+    with pytest.raises(ZeroDivisionError), padded(network, "reflect"), pooled(network, "average"):
+        raise ZeroDivisionError
+    torch.testing.assert_close(network(images), before, atol=0, rtol=0)
+
+
+def test_blocks_nest(network: Network, images: torch.Tensor) -> None:
+    with padded(network, "replicate"), pooled(network, "average"):
+        outside = activations(network, images, ["relu2_1"])["relu2_1"]
+        with padded(network, "circular"), pooled(network, "average"):
+            inside = activations(network, images, ["relu2_1"])["relu2_1"]
+        torch.testing.assert_close(activations(network, images, ["relu2_1"])["relu2_1"], outside, atol=0, rtol=0)
+    assert not torch.equal(inside, outside)

@@ -1,0 +1,34 @@
+"""Files are whole or not there, and nothing is left of those that were not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cnnvis_cli.files.atomic import atomic, clear
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one_and_no_half(tmp_path: Path) -> None:
+    path = tmp_path / "x.state"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic(path) as file:
+            file.write(b"new")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        write_half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_goes_with_the_file_and_its_neighbours_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x[1].state"
+    kept = [tmp_path / name for name in ("x[1].png", ".x1.state.abc.tmp", ".x[1].png.abc.tmp", "x.state")]
+    for one in [path, tmp_path / ".x[1].state.abc.tmp", *kept]:
+        one.touch()
+    clear(path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    clear(path)
