@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnvis_cli.commands.shared.train_network import Classifier
 from cnnvis_cli.config.train import TrainConfig
-from cnnvis_cli.job import Job
+from cnnvis_cli.jobs.job import Job
 
 
 def run(config: TrainConfig, job: Job) -> None:

@@ -24,7 +24,9 @@ class TrainConfig(CommandConfig):
     start: Text = Field("", description="go on from this: a bundled or torchvision name, or a .safetensors; random if empty")
     size: SizeList = Field((64,), min_length=1, description="side of the crops in pixels; several: one after the other")
     size_shares: NumberList = Field((), description="how the steps are divided among the sizes; equal if empty")
-    zoom: Zoom = Field((0.6, 1.0), min_length=2, max_length=2, description="a crop's side as a share of the picture's short one")
+    zoom: Zoom = Field(
+        (0.6, 1.0), min_length=2, max_length=2, description="a crop's side as a share of the picture's short one"
+    )
     batch: int = Field(64, ge=1, description="pictures per step")
     steps: int = Field(1000, ge=1, description="updates of the weights at most")
     budget: Duration | None = Field(None, description="time the steps may take, 90s or 5m: as many as fit, up to `steps`")

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network import LUMA, Preprocessing
+from cnnvis_cli.engine.network.network import LUMA, Preprocessing
 from cnnvis_cli.errors import UserError, did_you_mean
-from cnnvis_cli.networks.load import AS_PRETRAINED, BUNDLED, Source, fit_weights, load_network, model_names, read_weights
+from cnnvis_cli.networks.load import AS_PRETRAINED, BUNDLED, NetworkSpec, fit_weights, load_network, model_names, read_weights
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def starting_point(start: str, architecture: str, session: Any) -> Start | None:
     """The network that training goes on from; None where `start` is empty. Raises UserError that names what there is."""
     if not start:
         if not architecture:
-            raise UserError(f"name what shall learn: start=minivgg goes on from weights, architecture={'|'.join(BUNDLED)} begins anew.")
+            raise UserError(
+                f"name what shall learn: start=minivgg goes on from weights, architecture={'|'.join(BUNDLED)} begins anew."
+            )
         return None
     if start.endswith(".safetensors"):
         return from_file(Path(start).expanduser())
@@ -50,7 +52,7 @@ def starting_point(start: str, architecture: str, session: Any) -> Start | None:
         raise UserError(f"no network '{start}' to start from.{did_you_mean(start, model_names())}")
     if architecture and architecture != start:
         raise UserError(f"start={start} has its own architecture; architecture={architecture} is for weights from nothing.")
-    network, _ = load_network(Source(start, offline=session.offline), torch.device("cpu"))
+    network, _ = load_network(NetworkSpec(start, offline=session.offline), torch.device("cpu"))
     module = copy.deepcopy(network.module).requires_grad_(True)
     return Start(architecture_of(start), module, network.preprocessing, network.classes)
 
@@ -77,7 +79,9 @@ def from_file(path: Path) -> Start:
     if "architecture" not in card or "classes" not in card:
         raise UserError(f"{path} has no card of a classifier: `cnnvis train kind=network` writes such files.")
     size = int(card["size"])
-    preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, int(card.get("resize", size)))
+    preprocessing = Preprocessing(
+        tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, int(card.get("resize", size))
+    )
     classes = tuple(json.loads(card["classes"]))
     module = builder(card["architecture"])(len(classes), False)
     fit_weights(module, read_weights(path), f"the weights {path}", card["architecture"])
@@ -96,7 +100,9 @@ def builder(architecture: str) -> Callable[[int, bool], nn.Module]:
     return lambda classes, batchnorm: models.get_model(architecture, weights=None, num_classes=classes, **extra)
 
 
-def fresh(architecture: str, classes: Sequence[str], mean: Sequence[float], std: Sequence[float], size: int, seed: int) -> Start:
+def fresh(
+    architecture: str, classes: Sequence[str], mean: Sequence[float], std: Sequence[float], size: int, seed: int
+) -> Start:
     """Random weights that follow from the seed alone, with BatchNorm where the architecture has it in training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

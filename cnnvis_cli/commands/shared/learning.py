@@ -10,11 +10,11 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from cnnvis_cli import plots
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Watch, learn
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.files import atomic
-from cnnvis_cli.job import Job
+from cnnvis_cli.files.atomic import atomic
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures import plots
 
 FORMAT = 1  # of the files of weights, counted up where an older cnnvis could not read them
 

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.config.train import TrainConfig
-from cnnvis_cli.corpus import Corpus, labelled, listed
 from cnnvis_cli.engine.learning.adversarial import adversarial
 from cnnvis_cli.engine.learning.augment import jittered
 from cnnvis_cli.engine.learning.loop import Learned, Learning, Schedule
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
-from cnnvis_cli.engine.network import Network, Preprocessing
+from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.job import Job
+from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.trained import Start, starting_point
+from cnnvis_cli.pictures.corpus import Corpus, labelled, listed
 
 # Budgets at which the result is judged, for pictures of 96 px; l2 grows with the side.
 JUDGED = {"l2": (0.5, 1.0), "linf": (1 / 255, 2 / 255)}
@@ -70,7 +70,9 @@ class Classifier:
         numbers = self.data.corpus.spread(500)
         pixels, _ = self.data.corpus.squares(numbers, max(self.config.size))
         mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-        return fresh(self.config.architecture, self.classes, mean.tolist(), std.tolist(), max(self.config.size), self.config.seed)
+        return fresh(
+            self.config.architecture, self.classes, mean.tolist(), std.tolist(), max(self.config.size), self.config.seed
+        )
 
     # A step
 
@@ -107,9 +109,7 @@ class Classifier:
     def _zoom(self) -> tuple[float, float]:
         return self.config.zoom[0], self.config.zoom[1]
 
-    def _attacked(
-        self, pictures: Tensor, labels: Tensor, stage: int, progress: float, generator: torch.Generator
-    ) -> Tensor:
+    def _attacked(self, pictures: Tensor, labels: Tensor, stage: int, progress: float, generator: torch.Generator) -> Tensor:
         config = self.config
         rise = 0.3 + 0.7 * min(1.0, progress / config.ramp) if config.ramp else 1.0
         given = config.attack_steps or (2,)
@@ -148,7 +148,9 @@ class Classifier:
             self.network(module), squares, self.data.labels[whose], norm=self.config.norm, epsilon=epsilon, steps=7
         )
         before = self.memory["robust"][-1][1] if self.memory["robust"] else 0.0
-        self.job.say(f"step {step}: {found.share:.1%} of {found.count} training pictures right under {self.config.norm} {epsilon:g}")
+        self.job.say(
+            f"step {step}: {found.share:.1%} of {found.count} training pictures right under {self.config.norm} {epsilon:g}"
+        )
         if found.share < before - _COLLAPSE:
             self.memory["extra_steps"] += 1
             self.job.warn(

@@ -152,7 +152,7 @@ class Learner:
         }
 
     def _weights(self) -> dict[str, Any]:
-        parts = {"module": self.module, "average": self.average, "optimizer": self.optimizer}
+        parts: dict[str, Any] = {"module": self.module, "average": self.average, "optimizer": self.optimizer}
         return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
 
     def _restore(self, weights: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cnnvis_cli.engine.attacks.ball import pgd
 from cnnvis_cli.engine.attacks.budget import Budget, Norm, eight_bit, rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.network import Network
+from cnnvis_cli.engine.network.network import Network
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,15 @@ def clean_accuracy(network: Network, pictures: Tensor, labels: Tensor) -> Accura
 
 
 def robust_accuracy(
-    network: Network, pictures: Tensor, labels: Tensor, *, norm: Norm, epsilon: float, steps: int = 20, batch: int = 50, seed: int = 0
+    network: Network,
+    pictures: Tensor,
+    labels: Tensor,
+    *,
+    norm: Norm,
+    epsilon: float,
+    steps: int = 20,
+    batch: int = 50,
+    seed: int = 0,
 ) -> Accuracy:
     """Right on the 8-bit pictures and still right on what PGD makes of them within `epsilon`, as 8-bit pictures."""
     right, budget = 0, Budget(norm, epsilon)

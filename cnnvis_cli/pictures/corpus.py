@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError, did_you_mean
-from cnnvis_cli.pictures import SUFFIXES, Source, find_pictures, read, resize_short, to_square
+from cnnvis_cli.pictures.read import SUFFIXES, Source, find_pictures, read, resize_short, to_square
 
 _BOUND = 1 << 30  # bytes of pictures that are kept
 
@@ -145,6 +145,8 @@ def labelled(
     for folder, name in sorted(wanted.items()):
         if name.lower().replace("_", " ") not in known:
             hint = did_you_mean(name, classes)
-            raise UserError(f"the folder '{folder}' is no class of the network.{hint} Say which with names='{{{folder}: CLASS}}'.")
+            raise UserError(
+                f"the folder '{folder}' is no class of the network.{hint} Say which with names='{{{folder}: CLASS}}'."
+            )
     numbers = [known[wanted[source.label].lower().replace("_", " ")] for source in sources]
     return torch.tensor(numbers, dtype=torch.long), tuple(classes)
