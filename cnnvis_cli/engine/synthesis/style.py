@@ -43,7 +43,7 @@ class Region:
 class StyleLoss:
     """strength * style + (1 - strength) * content, to be lowered; both relative to their targets' energies.
 
-    `style`, `content`: weights by layer, used as shares of their sums. `codes`: the content's maps (1, C, h, w) by layer.
+    `style`, `content`: weights by layer, used as shares of their sums. `codes`: maps (1, C, h, w) by layer of the content, or (B, C, h, w) where each picture has its own.
     `smooth`: softmax of all maps first (`statistics.smoothed`); such a loss is no sum over positions and cannot be tiled.
     """
 
@@ -58,7 +58,7 @@ class StyleLoss:
     def __post_init__(self) -> None:
         self.style, self.content = shares(self.style), shares(self.content)
         self.layers = frozenset(self.style) | frozenset(self.content)
-        self._norms = {layer: code.square().sum().clamp_min(1e-12) for layer, code in self.codes.items()}
+        self._norms = {layer: code.square().sum((1, 2, 3)).clamp_min(1e-12) for layer, code in self.codes.items()}
         self._pooled: dict[tuple[int, int], Tensor] = {}
 
     def terms(self, acts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
