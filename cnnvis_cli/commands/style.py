@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.commands.shared import multiscale
+from cnnvis_cli.commands.shared import multiscale, style_pass
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
@@ -19,19 +19,20 @@ from cnnvis_cli.engine.optim.cost import measure
 from cnnvis_cli.engine.optim.loop import Loop, Outcome
 from cnnvis_cli.engine.statistics.statistics import Summary
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, other_layers, shares, stride, summarize
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, balance, codes, other_layers, shares, stride, summarize
 from cnnvis_cli.engine.texture.scores import luma
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
 from cnnvis_cli.pictures.sheet import sheet
 
-# The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
-CONTENT_SHARE = 0.2
 PAPER_STRENGTHS = (0.1, 0.3, 0.6, 0.9)
 
 
 def run(config: StyleConfig, job: Job) -> None:
+    if config.in_one_pass:
+        style_pass.run(config, job)
+        return
     network = job.network()
     if not config.grid:
         transfer = Transfer(config, job, network)
@@ -70,6 +71,8 @@ class Transfer:
     """One picture from its config: what is read, planned, run, and measured."""
 
     def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
+        if config.start == "stylizer":  # no small scales first: the pass is made at the size of the result
+            config = config.model_copy(update={"smallest": max(config.smallest, config.size or 256)})
         self.config, self.job, self.network = config, job, network
         self.layers = multiscale.layer_weights(config, network)
         names = config.content_layers or default_content(list(self.layers))
@@ -77,7 +80,7 @@ class Transfer:
         for layer in names:
             multiscale.check_maps(network, layer)
         self.content = job.read_one(config.content)
-        self.styles = [job.read_one(what) for what in config.style]
+        self.styles = style_pass.style_pictures(config, job)
         if config.colors == "histogram":
             self.styles = [recolored(one, self.content) for one in self.styles]
         equal = dict.fromkeys(map(str, range(len(self.styles))), 1.0)
@@ -177,7 +180,7 @@ class Transfer:
             self.layers,
             self.content_layers,
             code,
-            config.strength / (config.strength + CONTENT_SHARE * (1 - config.strength)),
+            balance(config.strength),
             self.smooth,
         )
         return multiscale.loop_for(
@@ -188,6 +191,8 @@ class Transfer:
         if self.config.start == "noise":
             shape = bled(self.content).shape
             return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
+        if self.config.start == "stylizer":
+            return bled(style_pass.started(self.config, self.job, resize(self.content, *self._shape(self.plan.sizes[0]))))
         if self.config.start == "style":
             return bled(self.styles[0])
         if self.config.start != "content":

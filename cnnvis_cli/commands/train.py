@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from cnnvis_cli.commands.shared.train_network import Classifier
+from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.jobs.job import Job
 
+_KINDS: dict[str, type[Classifier] | type[StylizerTraining]] = {"network": Classifier, "stylizer": StylizerTraining}
+
 
 def run(config: TrainConfig, job: Job) -> None:
-    Classifier(config, job).run()
+    _KINDS[config.kind](config, job).run()

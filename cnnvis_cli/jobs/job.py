@@ -133,8 +133,8 @@ class Job:
     def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
         write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)
 
-    def save_video(self, frames: Sequence[Image.Image], suffix: str = "") -> None:
-        write_video(self._add(self.path(suffix, ".mp4")), frames)
+    def save_video(self, frames: Sequence[Image.Image], suffix: str = "", rate: int = 16) -> None:
+        write_video(self._add(self.path(suffix, ".mp4")), frames, rate)
 
     def save_array(self, values: Tensor | np.ndarray, suffix: str) -> None:
         write_array(self._add(self.path(suffix, ".npy")), values)

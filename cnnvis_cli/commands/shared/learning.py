@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from safetensors.torch import save
@@ -19,22 +19,32 @@ from cnnvis_cli.pictures import plots
 FORMAT = 1  # of the files of weights, counted up where an older cnnvis could not read them
 
 
-def learned(job: Job, learning: Learning, check: float) -> Learned:
-    """Run the loop with a progress bar and a state on disk every `check` seconds. The same command goes on from it."""
-    last = time.monotonic()
+_FIRST_LOOK = 15.0  # seconds
+
+
+def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner], None] | None = None) -> Learned:
+    """Run the loop with a progress bar and a state on disk every `check` seconds. The same command goes on from it.
+
+    `look`: what else is made then, and once after a quarter of a minute."""
+    began = last = time.monotonic()
+    looked = job.saved_state is not None
 
     def wants() -> bool:
-        return time.monotonic() - last >= check
+        now = time.monotonic()
+        return now - last >= check or (look is not None and not looked and now - began >= _FIRST_LOOK)
 
     def keep(learner: Learner) -> None:
-        nonlocal last
+        nonlocal last, looked
+        looked = True
+        if look is not None:
+            look(learner)
         job.save_state(learner.state())
         last = time.monotonic()
 
     with job.track(f"train {job.name[:40]}", learning.steps) as bar:
 
         def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
-            bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+            bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
 
         watch = Watch(on_step, job.session.interrupt, wants, keep)
         result = learn(learning, state=job.saved_state, watch=watch)

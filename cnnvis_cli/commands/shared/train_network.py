@@ -87,7 +87,7 @@ class Classifier:
 
     def epsilon(self, size: int) -> float:
         """The bound at a size: an l2 change grows with the side of the picture."""
-        scale = size / self.config.size[-1] if self.config.norm == "l2" else 1.0
+        scale = size / self.config.size[-1] if self.config.bound == "l2" else 1.0
         return self.config.epsilon * scale
 
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ class Classifier:
             self.model(self.module),
             pictures,
             labels,
-            norm=config.norm,
+            norm=config.bound,
             epsilon=rise * self.epsilon(config.size[stage]),
             steps=steps + self.memory["extra_steps"],
             generator=generator,
@@ -145,11 +145,11 @@ class Classifier:
         squares, whose = self.data.corpus.squares(numbers, side, self.preprocessing.resize)
         epsilon = self.epsilon(side) / 2
         found = robust_accuracy(
-            self.network(module), squares, self.data.labels[whose], norm=self.config.norm, epsilon=epsilon, steps=7
+            self.network(module), squares, self.data.labels[whose], norm=self.config.bound, epsilon=epsilon, steps=7
         )
         before = self.memory["robust"][-1][1] if self.memory["robust"] else 0.0
         self.job.say(
-            f"step {step}: {found.share:.1%} of {found.count} training pictures right under {self.config.norm} {epsilon:g}"
+            f"step {step}: {found.share:.1%} of {found.count} training pictures right under {self.config.bound} {epsilon:g}"
         )
         if found.share < before - _COLLAPSE:
             self.memory["extra_steps"] += 1
@@ -170,13 +170,19 @@ class Classifier:
             clean = self._clean(network, test, name)
             found |= {f"{name}_clean": clean.share, f"{name}_clean_error": clean.error, f"{name}_pictures": clean.count}
             squares, whose = test.corpus.squares(test.corpus.spread(share), size, resize)
-            for epsilon in JUDGED[self.config.norm]:
-                scaled = epsilon * size / 96 if self.config.norm == "l2" else epsilon
+            for epsilon in JUDGED[self.config.bound]:
+                scaled = epsilon * size / 96 if self.config.bound == "l2" else epsilon
                 self.job.check_interrupt()
                 robust = robust_accuracy(
-                    network, squares, test.labels[whose], norm=self.config.norm, epsilon=scaled, steps=20, seed=self.config.seed
+                    network,
+                    squares,
+                    test.labels[whose],
+                    norm=self.config.bound,
+                    epsilon=scaled,
+                    steps=20,
+                    seed=self.config.seed,
                 )
-                key = f"{name}_{self.config.norm}_{scaled:.3g}"
+                key = f"{name}_{self.config.bound}_{scaled:.3g}"
                 found |= {key: robust.share, f"{key}_error": robust.error}
         if self.tests:
             found["robust_pictures_each"] = share
@@ -200,7 +206,7 @@ class Classifier:
         return Learning(
             self.module,
             self.losses,
-            config.steps,
+            config.most_steps,
             optimizer="sgd",
             rate=config.rate,
             decay=config.decay,
@@ -247,7 +253,6 @@ class Classifier:
             "pictures": len(self.data.corpus),
             "stopped": result.stopped,
             "steps": result.steps,
-            "seconds": round(result.seconds),
             "scores": scores,
             "losses": shared.brief(result.trace),
             "probes": self.memory["robust"],

@@ -57,6 +57,9 @@ class Held:
 class ConditionalNorm(nn.Module):
     """Maps (B, C, H, W) normalized, times a scale and plus a shift that are mixed from those of the styles by shares (B, S)."""
 
+    mean: Tensor
+    variance: Tensor
+
     def __init__(self, channels: int, styles: int, kind: Norm = "instance") -> None:
         super().__init__()
         self.kind = kind

@@ -40,8 +40,10 @@ class Residual(nn.Module):
 
     def forward(self, maps: Tensor, shares: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.first(maps), shares))
-        return self.norm2(self.second(inner), shares).add_(maps) if not torch.is_grad_enabled() else maps + self.norm2(
-            self.second(inner), shares
+        return (
+            self.norm2(self.second(inner), shares).add_(maps)
+            if not torch.is_grad_enabled()
+            else maps + self.norm2(self.second(inner), shares)
         )
 
 
@@ -68,11 +70,11 @@ class Stylizer(nn.Module):
 
     def forward(self, pictures: Tensor, shares: Tensor) -> Tensor:
         height, width = pictures.shape[-2:]
-        maps = self.half(pictures, shares)
+        maps = self.halfway(pictures, shares)
         maps = F.relu(self.norm4(self.up2(maps), shares))
         return torch.sigmoid(self.last(maps))[..., :height, :width]
 
-    def half(self, pictures: Tensor, shares: Tensor, up: Callable[[nn.Module, Tensor], Tensor] | None = None) -> Tensor:
+    def halfway(self, pictures: Tensor, shares: Tensor, up: Callable[[nn.Module, Tensor], Tensor] | None = None) -> Tensor:
         """The maps (B, 2 width, H/2, W/2) from which the last two convolutions make the picture. `up`: how to apply the first
         enlargement, where the memory is short."""
         below, right = -pictures.shape[2] % _STRIDE, -pictures.shape[3] % _STRIDE

@@ -34,9 +34,7 @@ class PaintingLoss:
     def at(self, content: Tensor, style: int) -> StyleLoss:
         """The optimizer's loss for pictures (B, 3, H, W) that are to be painted in one style."""
         code = codes(self.network, content, list(self.content))
-        return StyleLoss(
-            self.statistic, [Region(self.targets[style])], self.style, self.content, code, self.strength
-        )
+        return StyleLoss(self.statistic, [Region(self.targets[style])], self.style, self.content, code, self.strength)
 
     def terms(self, made: Tensor, content: Tensor, styles: Sequence[int]) -> dict[str, Tensor]:
         """(B,) each, weighted: style, content and total variation of pictures made from `content` in the styles (B,)."""

@@ -28,7 +28,7 @@ def stylized(stylizer: Stylizer, pictures: Tensor, shares: Tensor, *, strip: int
     strip = (0 if height * width <= WHOLE_AT_MOST else STRIP) if strip is None else strip
     if not strip:
         return stylizer(pictures, shares)
-    half = stylizer.half(pictures, shares, lambda layer, maps: _in_strips(layer, maps, strip // 2))
+    half = stylizer.halfway(pictures, shares, lambda layer, maps: _in_strips(layer, maps, strip // 2))
     found = _moments(stylizer, half, strip)
     scale, shift = stylizer.norm4.factors(found, shares)
     result = pictures.new_empty(pictures.shape)
@@ -70,7 +70,8 @@ def _moments(stylizer: Stylizer, half: Tensor, strip: int) -> tuple[Tensor, Tens
         maps = stylizer.up2(half[:, :, top:bottom])[:, :, 2 * (first - top) : 2 * (last - top)]
         one, two = maps.sum((2, 3), dtype=torch.float64), maps.square().sum((2, 3), dtype=torch.float64)
         sums, squares = (one, two) if sums is None or squares is None else (sums + one, squares + two)
-    assert sums is not None and squares is not None
+    assert sums is not None
+    assert squares is not None
     count = 4 * half.shape[2] * half.shape[3]
     mean = sums / count
     found = mean.to(half.dtype), (squares / count - mean.square()).clamp_min(0).to(half.dtype)

@@ -21,6 +21,14 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.statistics.statistics import Statistic, Summary, smoothed
 
+# The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
+CONTENT_SHARE = 0.2
+
+
+def balance(strength: float) -> float:
+    """What the style weighs in the loss at a `strength` in [0, 1] as users give it."""
+    return strength / (strength + CONTENT_SHARE * (1 - strength))
+
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights as parts of their sum. UserError where they sum to 0 or one is negative."""
@@ -43,7 +51,8 @@ class Region:
 class StyleLoss:
     """strength * style + (1 - strength) * content, to be lowered; both relative to their targets' energies.
 
-    `style`, `content`: weights by layer, used as shares of their sums. `codes`: maps (1, C, h, w) by layer of the content, or (B, C, h, w) where each picture has its own.
+    `style`, `content`: weights by layer, used as shares of their sums. `codes`: the content's maps (1, C, h, w) by layer, or
+    (B, C, h, w) where each picture has its own.
     `smooth`: softmax of all maps first (`statistics.smoothed`); such a loss is no sum over positions and cannot be tiled.
     """
 
