@@ -169,7 +169,7 @@ class Transfer:
             return F.pad(resize(pictures, height, width), bleed, mode="reflect")
 
         generator = torch.Generator().manual_seed(config.seed + number)
-        start = self._start(bled, generator) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
+        start = self._start(bled, generator, size) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
         tile = plan.tile_at(size)
         tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
         code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
@@ -187,12 +187,12 @@ class Transfer:
             config, network, loss, start, steps=plan.steps, generator=generator, update=self.update, tiled=tiled
         )
 
-    def _start(self, bled: Any, generator: torch.Generator) -> Tensor:
+    def _start(self, bled: Any, generator: torch.Generator, size: int) -> Tensor:
         if self.config.start == "noise":
             shape = bled(self.content).shape
             return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
         if self.config.start == "stylizer":
-            return bled(style_pass.started(self.config, self.job, resize(self.content, *self._shape(self.plan.sizes[0]))))
+            return bled(style_pass.started(self.config, self.job, resize(self.content, *self._shape(size))))
         if self.config.start == "style":
             return bled(self.styles[0])
         if self.config.start != "content":

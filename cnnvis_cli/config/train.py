@@ -106,7 +106,7 @@ class TrainConfig(CommandConfig):
     )
     width: int = Field(16, ge=2, le=128, description="channels at full size; twice and four times as many below")
     blocks: int = Field(5, ge=0, le=16, description="residual blocks")
-    upsample: Literal["nearest", "bilinear", "transposed", "shuffle"] = Field("nearest", description="how maps are enlarged")
+    upsample: Literal["nearest", "bilinear", "transposed", "shuffle"] = Field("bilinear", description="how maps are enlarged")
     norm: Literal["instance", "batch", "none"] = Field("instance", description="how maps are normalized (Ulyanov et al. 2017)")
     only: Literal["all", "style"] = Field(
         "all", description="style: of a `start`, only scales and shifts of the new styles learn"

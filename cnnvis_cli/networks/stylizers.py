@@ -24,7 +24,7 @@ from cnnvis_cli.pictures.read import to_tensor
 from cnnvis_cli.pictures.write import to_image
 
 BUNDLED = ("paintings",)
-_THUMBNAIL = 256  # long side in pixels
+_THUMBNAIL = 320  # long side in pixels
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError, did_you_mean
+from cnnvis_cli.files.bundled import assets_folder
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 # Pictures that the wheels of scikit-image and scikit-learn carry: (package, file).
@@ -32,6 +33,8 @@ SAMPLES = {
     "retina": ("skimage.data", "retina.jpg"),
     "rocket": ("skimage.data", "rocket.jpg"),
 }
+# Paintings in the public domain that travel with this package (assets/paintings); not among `sample:*`, which are photographs.
+PAINTINGS = ("composition_vii", "great_wave", "shipwreck", "starry_night")
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,11 @@ class Source:
 
 def sample(name: str) -> Source:
     """A sample picture by name. Raises UserError with near names."""
+    if name in PAINTINGS:
+        return Source(name, assets_folder() / "paintings" / f"{name}.webp", is_sample=True)
     if name not in SAMPLES:
-        raise UserError(f"no sample '{name}'.{did_you_mean(name, SAMPLES)} Samples: {', '.join(SAMPLES)}.")
+        known = [*SAMPLES, *PAINTINGS]
+        raise UserError(f"no sample '{name}'.{did_you_mean(name, known)} Samples: {', '.join(known)}.")
     from importlib.resources import files
 
     package, file = SAMPLES[name]
@@ -91,7 +97,7 @@ def find_pictures(what: str | Iterable[str]) -> list[Source]:
         if found:
             return [Source(p.stem, p) for p in found]
         raise UserError(f"no picture matches '{what}'.")
-    if what in SAMPLES:
+    if what in SAMPLES or what in PAINTINGS:
         raise UserError(f"no picture '{what}'. Did you mean 'sample:{what}'?")
     raise UserError(f"no picture '{what}': not a file, folder or glob, nor sample:NAME ({', '.join(list(SAMPLES)[:4])} ...).")
 

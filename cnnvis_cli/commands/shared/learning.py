@@ -59,9 +59,17 @@ def save_weights(job: Job, state: Mapping[str, Tensor], card: Mapping[str, Any])
     path = job.path("", ".safetensors")
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
     with atomic(path) as file:
-        file.write(save({key: value.contiguous() for key, value in state.items()}, metadata))
+        file.write(_ordered(save({key: value.contiguous() for key, value in state.items()}, metadata)))
     if path not in job.files:
         job.files.append(path)
+
+
+def _ordered(data: bytes) -> bytes:
+    """The bytes of a .safetensors file with its header's keys in order: the library shuffles the metadata at every writing."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def smooth(values: list[float], window: int) -> tuple[list[float], list[float]]:

@@ -47,7 +47,7 @@ class Judge:
 
     def __init__(self, training: StylizerTraining, stylizer: Stylizer) -> None:
         self.training, self.stylizer, self.config = training, stylizer, training.config
-        self.loss = training.loss_at(training.views.shape[-1])
+        self.loss = training.loss
         self.floors: dict[str, float] = {}
 
     def scores(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
@@ -91,19 +91,15 @@ class Judge:
             "blob_of_flat": pass_scores.blob(painted),
         }
 
-    def _styles(self, side: int) -> list[Tensor]:
+    def _styles(self) -> list[Tensor]:
         """The file's styles at the size they are painted in."""
-        found = []
-        for style in self.training.styles:
-            picture = style.picture().to(self.training.job.session.device)
-            factor = min(1.0, self.config.style_scale * side / max(picture.shape[-2:]))
-            found.append(resize(picture, *(round(length * factor) for length in picture.shape[-2:])))
-        return found
+        device = self.training.job.session.device
+        return [self.training.styled(style.picture().to(device)) for style in self.training.styles]
 
     def _distances(self, network: Network, made: Tensor, views: Tensor, styles: list[int]) -> dict[str, float]:
         """Style and content distances at layers that were not learned from."""
         statistic, others = Wasserstein(), other_layers(network, self.training.layers)
-        pictures = self._styles(views.shape[-1])
+        pictures = self._styles()
         targets = [summarize(network, one, statistic, others) for one in pictures]
         own, plain = summarize(network, made, statistic, others), summarize(network, views, statistic, others)
         totals = {"style_distance": 0.0, "style_distance_of_content": 0.0}
@@ -127,10 +123,10 @@ class Judge:
         layers = other_layers(
             network, [name for name in training.layers if name in network.layers] or [list(network.layers)[-3]]
         )
-        side = training.views.shape[-1]
+        side = self.config.style_scale * max(self.config.size)
         others = [read(sample(name)).to(network.device) for name in _OTHERS]
-        others = [resize(one, *(max(32, round(n * 2 * side / max(one.shape[-2:]))) for n in one.shape[-2:])) for one in others]
-        pictures = [*self._styles(side), *others]
+        others = [resize(one, *(max(32, round(n * side / max(one.shape[-2:]))) for n in one.shape[-2:])) for one in others]
+        pictures = [*self._styles(), *others]
         targets = []
         for picture in pictures:
             found = summarize(network, picture, statistic, layers)

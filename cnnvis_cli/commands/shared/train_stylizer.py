@@ -32,6 +32,7 @@ from cnnvis_cli.pictures.sheet import sheet
 
 VIEW = 144  # side of the validation pictures
 _ROWS = 4
+_OFFSETS = 8
 _LICENCE = "MIT, where the style's picture allows it"
 
 
@@ -93,7 +94,8 @@ class StylizerTraining:
         config = self.config
         sources = listed(config.images)
         if config.held_out:
-            held = listed(config.held_out)
+            found = listed(config.held_out)
+            held = [found[number] for number in Corpus(found).spread(max(config.judged, _ROWS))]
         else:
             count = min(config.judged, max(1, len(sources) // 4))
             held = [sources[number] for number in Corpus(sources).spread(count)]
@@ -120,15 +122,18 @@ class StylizerTraining:
 
     # A step
 
-    def loss_at(self, side: int) -> PaintingLoss:
-        """The loss for pictures of about that side: the styles at the size that gives their strokes the size asked for."""
-        config, statistic = self.config, STATISTICS[self.config.statistic]()
+    def styled(self, picture: Tensor) -> Tensor:
+        """A style picture at the size that gives its strokes the size asked for; never enlarged."""
+        factor = min(1.0, self.config.style_scale * max(self.config.size) / max(picture.shape[-2:]))
+        return resize(picture, *(max(1, round(length * factor)) for length in picture.shape[-2:]))
+
+    def painting_loss(self) -> PaintingLoss:
+        """The loss for pictures of any size: strokes have a size in pixels."""
+        statistic = STATISTICS[self.config.statistic]()
         known = [style.picture().to(self.job.session.device) for style in self.known]
         targets = []
         for picture in [*known, *(picture for picture, _ in self.pictures)]:
-            factor = min(1.0, config.style_scale * side / max(picture.shape[-2:]))
-            small = resize(picture, *(max(1, round(length * factor)) for length in picture.shape[-2:]))
-            found = summarize(self.encoder, small, statistic, self.layers)
+            found = summarize(self.encoder, self.styled(picture), statistic, self.layers)
             targets.append({layer: statistic.target([found[layer]], [1.0]) for layer in self.layers})
         return self._loss(statistic, targets)
 
@@ -153,9 +158,12 @@ class StylizerTraining:
         styles = self.styles_of(step, config.batch)
         shares = self.stylizer.mixed(torch.tensor(styles, device=device))
         made = self.stylizer(pictures, shares).float()
-        if side not in self.targets:
-            self.targets[side] = self.loss_at(side)
-        return {name: term.mean() for name, term in self.targets[side].terms(made, pictures, styles).items()}
+        # The loss network's pools see each picture at another offset: at a fixed one the stylizer learns to paint for their
+        # lattice, which is seen as dots.
+        down, right = torch.randint(0, _OFFSETS, (2,), generator=drawn(config.seed, step, "offset")).tolist()
+        seen = slice(down, side - _OFFSETS + down), slice(right, side - _OFFSETS + right)
+        terms = self.loss.terms(made[..., seen[0], seen[1]], pictures[..., seen[0], seen[1]], styles)
+        return {name: term.mean() for name, term in terms.items()}
 
     # How it is judged
 
@@ -222,8 +230,8 @@ class StylizerTraining:
     def run(self) -> None:
         if self.config.precision == "bf16":
             self.job.warn("bf16 is not used for stylizers: their statistics need float32.")
-        self.targets: dict[int, PaintingLoss] = {}
         with self.variant():
+            self.loss = self.painting_loss()
             result = shared.learned(self.job, self.learning(), self.config.check, self.look)
             stylizer = result.module
             assert isinstance(stylizer, Stylizer)

@@ -26,7 +26,7 @@ class StylizerShape:
     styles: int = 1
     width: int = 16
     blocks: int = 5
-    upsample: Upsample = "nearest"
+    upsample: Upsample = "bilinear"
     norm: Norm = "instance"
 
 
