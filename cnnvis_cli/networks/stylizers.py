@@ -107,7 +107,8 @@ def load_stylizer(name: str, device: torch.device) -> StylizerFile:
     network = Stylizer(StylizerShape(**values["shape"]))
     fit_weights(network, read_weights(path), f"the weights {path}", "the stylizer that its card describes")
     styles = tuple(PaintedStyle.from_text(one) for one in values["styles"])
-    return StylizerFile(path.stem, network.requires_grad_(False).eval().to(device), styles, values, digest)
+    network = network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
+    return StylizerFile(path.stem, network, styles, values, digest)
 
 
 def _foreign(path: Path, device: torch.device, digest: str) -> StylizerFile:

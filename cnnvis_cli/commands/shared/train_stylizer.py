@@ -57,7 +57,7 @@ class StylizerTraining:
         self.styles = (*self.known, *own)
         if len({style.name for style in self.styles}) < len(self.styles):
             raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
-        self.stylizer = self._stylizer(before).to(job.session.device)
+        self.stylizer = self._stylizer(before).to(job.session.device).to(memory_format=torch.channels_last)
         self._read_images()
         self.memory: dict[str, Any] = {"shown": []}
 
@@ -154,7 +154,7 @@ class StylizerTraining:
         generator = drawn(config.seed, step, "crops")
         zoom = config.zoom[0], config.zoom[1]
         pictures, _ = self.corpus.crops(self.order.batch(step, config.batch), side, generator, zoom=zoom)
-        pictures = with_plain(pictures, config.plain, generator).to(device)
+        pictures = with_plain(pictures, config.plain, generator).to(device).contiguous(memory_format=torch.channels_last)
         styles = self.styles_of(step, config.batch)
         shares = self.stylizer.mixed(torch.tensor(styles, device=device))
         made = self.stylizer(pictures, shares).float()

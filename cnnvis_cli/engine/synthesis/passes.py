@@ -18,20 +18,22 @@ from cnnvis_cli.engine.generators.stylizer import Stylizer
 _HALO = 3
 # Above so many pixels the full-sized maps are not held at once.
 WHOLE_AT_MOST = 1500 * 1500
-STRIP = 128
+STRIP = 32
 
 
 @torch.no_grad()
 def stylized(stylizer: Stylizer, pictures: Tensor, shares: Tensor, *, strip: int | None = None) -> Tensor:
     """(B, 3, H, W) in [0, 1]: the pass. `strip`: rows of the half-sized map at once; 0: whole; None: whole where it fits."""
     height, width = pictures.shape[-2:]
+    if stylizer.down1.weight.is_contiguous(memory_format=torch.channels_last):
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
     strip = (0 if height * width <= WHOLE_AT_MOST else STRIP) if strip is None else strip
     if not strip:
-        return stylizer(pictures, shares)
-    half = stylizer.halfway(pictures, shares, lambda layer, maps: _in_strips(layer, maps, strip // 2))
+        return stylizer(pictures, shares).contiguous()
+    half = stylizer.halfway(pictures, shares, lambda layer, maps: _in_strips(layer, maps, strip))
     found = _moments(stylizer, half, strip)
     scale, shift = stylizer.norm4.factors(found, shares)
-    result = pictures.new_empty(pictures.shape)
+    result = torch.empty(pictures.shape, dtype=pictures.dtype, device=pictures.device)
     for first, last, top, bottom in _strips(half.shape[2], strip):
         maps = F.relu_(stylizer.up2(half[:, :, top:bottom]).mul_(scale).add_(shift))
         made = torch.sigmoid(stylizer.last(maps))[:, :, 2 * (first - top) : 2 * (last - top), :width]
@@ -51,10 +53,13 @@ def _strips(rows: int, strip: int) -> Iterator[tuple[int, int, int, int]]:
 def _in_strips(layer: nn.Module, maps: Tensor, strip: int) -> Tensor:
     """A layer that doubles the size, applied to strips with halos."""
     result: Tensor | None = None
-    for first, last, top, bottom in _strips(maps.shape[2], max(_HALO + 1, strip)):
+    for first, last, top, bottom in _strips(maps.shape[2], strip):
         made = layer(maps[:, :, top:bottom])
         if result is None:
-            result = made.new_empty(len(maps), made.shape[1], 2 * maps.shape[2], 2 * maps.shape[3])
+            size = len(maps), made.shape[1], 2 * maps.shape[2], 2 * maps.shape[3]
+            last_first = made.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last_first else torch.contiguous_format
+            result = torch.empty(size, dtype=made.dtype, device=made.device, memory_format=layout)
         result[:, :, 2 * first : 2 * last] = made[:, :, 2 * (first - top) : 2 * (last - top)]
     assert result is not None
     return result
