@@ -40,6 +40,6 @@ def config_class(command: str) -> type[CommandConfig]:
     return getattr(module, f"{command.capitalize()}Config")
 
 
-def page(command: str) -> Any:
+def command_module(command: str) -> Any:
     """The module `commands/NAME.py`, which imports torch."""
     return importlib.import_module(f"cnnvis_cli.commands.{command}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +11,14 @@ from typing import Any
 
 from cnnvis_cli.errors import RunError, UserError
 from cnnvis_cli.files.atomic import make_folder
-from cnnvis_cli.jobs.record import read_sidecar
+from cnnvis_cli.jobs.record import Record, parse_record, read_record
 
 
 @dataclass(frozen=True)
 class Result:
-    """A sidecar that was found. `complete`: all files that it names are there."""
+    """A record that was found. `complete`: all files that it names are there."""
 
-    values: dict[str, Any]
+    record: Record
     complete: bool
 
 
@@ -42,14 +41,14 @@ def filesystem(folder: str) -> tuple[Any, str]:
 def read_result(folder: str, name: str) -> Result | None:
     """What is known of a result, or None where there is none."""
     if not is_address(folder):
-        values = read_sidecar(Path(folder) / f"{name}.json")
-        return Result(values, all((Path(folder) / file).exists() for file in values.get("files", []))) if values else None
+        record = read_record(Path(folder) / f"{name}.json")
+        return Result(record, all((Path(folder) / file).exists() for file in record.files)) if record else None
     system, path = filesystem(folder)
     try:
-        values = json.loads(system.cat_file(f"{path}/{name}.json"))
-    except (OSError, ValueError):
+        record = parse_record(system.cat_file(f"{path}/{name}.json"))
+    except OSError:
         return None
-    return Result(values, all(system.exists(f"{path}/{file}") for file in values.get("files", [])))
+    return Result(record, all(system.exists(f"{path}/{file}") for file in record.files)) if record else None
 
 
 def check_writable(folders: Sequence[str]) -> None:

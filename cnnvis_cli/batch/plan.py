@@ -14,7 +14,8 @@ from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
 from cnnvis_cli.errors import ConfigError, UserError
-from cnnvis_cli.jobs.record import config_hash, difference, safe_name
+from cnnvis_cli.jobs.names import config_hash, safe_name
+from cnnvis_cli.jobs.record import difference
 from cnnvis_cli.registry import config_class
 
 MANY = 10_000
@@ -185,7 +186,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def sort_out(plan: Sequence[Planned], *, overwrite: bool) -> tuple[list[Planned], list[Planned]]:
+def partition(plan: Sequence[Planned], *, overwrite: bool) -> tuple[list[Planned], list[Planned]]:
     """(to do, done): done is what has a sidecar of the same config with all its files.
 
     Raises ConfigError for results of other configs that would be lost, unless `overwrite`.
@@ -199,10 +200,10 @@ def sort_out(plan: Sequence[Planned], *, overwrite: bool) -> tuple[list[Planned]
         old = read_result(job.folder, job.name)
         if old is None:
             todo.append(job)
-        elif old.values.get("config_hash") == job.hash:
+        elif old.record.config_hash == job.hash:
             (done if old.complete else todo).append(job)
         else:
-            differs = difference(old.values.get("config", {}), job.config.model_dump(mode="json"))
+            differs = difference(old.record.config, job.config.model_dump(mode="json"))
             problems.append(f"{job.sidecar} is the result of another config ({differs}). Use --overwrite or another --out.")
     if problems:
         raise ConfigError(shortened(problems))

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from cnnvis_cli.batch.jobsfile import place_of, read_jobs
 from cnnvis_cli.batch.places import check_writable, filesystem, is_address, read_result
-from cnnvis_cli.batch.plan import Planned, make_plan, parse_shard, sort_out
+from cnnvis_cli.batch.plan import Planned, make_plan, parse_shard, partition
 from cnnvis_cli.config.load import find_config
 from cnnvis_cli.errors import Interrupted, RunError
 from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.jobs.progress import Interrupt, Task, track
 
 if TYPE_CHECKING:
-    from cnnvis_cli.batch.engines import Engine
+    from cnnvis_cli.batch.executors import Engine
     from cnnvis_cli.batch.work import Finished
 
 _ROWS_SHOWN = 40
@@ -75,7 +75,7 @@ def plan_of(file: str, settings: Sequence[str], options: Options) -> tuple[str, 
 def show_plan(file: str, settings: Sequence[str], options: Options) -> None:
     """What would be run, and what of it is there already, on stdout."""
     _, plan = plan_of(file, settings, options)
-    todo = {job.sidecar for job in sort_out(plan, overwrite=options.overwrite)[0]}
+    todo = {job.sidecar for job in partition(plan, overwrite=options.overwrite)[0]}
     if options.as_json:
         for job in plan:
             line = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "config_hash": job.hash}
@@ -95,7 +95,7 @@ def show_plan(file: str, settings: Sequence[str], options: Options) -> None:
 def run_jobs(file: str, settings: Sequence[str], options: Options) -> None:
     """Do all that is missing. Raises RunError at the end if a job failed, Interrupted after Ctrl-C."""
     root, plan = plan_of(file, settings, options)
-    todo, done = sort_out(plan, overwrite=options.overwrite)
+    todo, done = partition(plan, overwrite=options.overwrite)
     check_writable([root, *(job.folder for job in todo)])
     check_networks(todo, options)
     from cnnvis_cli.batch.work import Finished
@@ -104,7 +104,7 @@ def run_jobs(file: str, settings: Sequence[str], options: Options) -> None:
     tally = Tally(_teller(options))
     for job in done:
         kept = read_result(job.folder, job.name)
-        tally.add(job, Finished("kept", files=[f"{job.folder}/{file}" for file in kept.values["files"]] if kept else []))
+        tally.add(job, Finished("kept", files=[f"{job.folder}/{file}" for file in kept.record.files] if kept else []))
     interrupt = Interrupt()
     if todo:
         with interrupt.listen():
@@ -139,7 +139,7 @@ def check_networks(todo: Iterable[Planned], options: Options) -> None:
 
 
 def _open(todo: Sequence[Planned], options: Options, interrupt: Interrupt) -> Engine:
-    from cnnvis_cli.batch.engines import cores, open_engine
+    from cnnvis_cli.batch.executors import cores, open_engine
     from cnnvis_cli.batch.work import Flags
     from cnnvis_cli.engine.devices import select_device
 

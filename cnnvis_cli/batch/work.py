@@ -16,8 +16,8 @@ import torch
 from cnnvis_cli.batch.places import is_address, local_copy, read_result
 from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.errors import Interrupted, RunError, UserError
-from cnnvis_cli.jobs.job import Session
-from cnnvis_cli.jobs.run import make_session, run_job
+from cnnvis_cli.jobs.run import run_job
+from cnnvis_cli.jobs.session import Session, make_session
 
 try:
     import fcntl
@@ -72,12 +72,12 @@ def execute(job: Planned, session: Session) -> Finished:
 def _execute(job: Planned, session: Session) -> Finished:
     if is_address(job.folder) and not session.overwrite:
         old = read_result(job.folder, job.name)
-        if old is not None and old.complete and old.values.get("config_hash") == job.hash:
-            return Finished("kept", files=[f"{job.folder}/{file}" for file in old.values["files"]])
+        if old is not None and old.complete and old.record.config_hash == job.hash:
+            return Finished("kept", files=[f"{job.folder}/{file}" for file in old.record.files])
     with local_copy(job.folder) as (folder, bring):
-        ran, fresh = run_job(job.command, job.config, folder, session)
-        bring([*ran.files, ran.sidecar])
-        return Finished("done" if fresh else "kept", files=[f"{job.folder}/{path.name}" for path in ran.files])
+        ran = run_job(job.command, job.config, folder, session)
+        bring([*ran.files, ran.record_file])
+        return Finished("done" if ran.fresh else "kept", files=[f"{job.folder}/{path.name}" for path in ran.files])
 
 
 @contextmanager
@@ -131,5 +131,8 @@ def row_of(job: Planned, finished: Finished) -> dict[str, Any]:
     if finished.status not in ("done", "kept"):
         return {**row, "status": finished.status, "error": finished.error}
     result = read_result(job.folder, job.name)
-    values = result.values if result else {}
-    return {**row, "status": "done", **{key: values.get(key) for key in ("files", "scores", "device", "seconds")}}
+    if result is None:
+        return {**row, "status": "done"}
+    record = result.record
+    found = {"files": record.files, "scores": record.scores, "device": record.device, "seconds": record.seconds}
+    return {**row, "status": "done", **found}

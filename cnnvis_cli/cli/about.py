@@ -134,7 +134,7 @@ def print_models() -> None:
 def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_code: bool) -> None:
     """The table of layers. Random weights serve where none are given: the table does not depend on them."""
     from cnnvis_cli.engine.locality.receptive_field import receptive_fields
-    from cnnvis_cli.jobs.run import make_session
+    from cnnvis_cli.jobs.session import make_session
     from cnnvis_cli.networks.load import BUNDLED
 
     weights = [] if model in BUNDLED or ":" in model else ["weights=random"]

@@ -113,10 +113,11 @@ def _technique(command: str) -> Callable[..., None]:
 
                 print(config_yaml(command, values), end="")
                 return
-            from cnnvis_cli.jobs.run import make_session, report, run_job
+            from cnnvis_cli.jobs.kept import run_or_keep
+            from cnnvis_cli.jobs.report import report
 
-            session = make_session(device, quiet=quiet, overwrite=overwrite, offline=offline, trust_code=trust_code)
-            report(*run_job(command, values, folder, session), as_json=as_json, quiet=quiet)
+            flags = {"quiet": quiet, "overwrite": overwrite, "offline": offline, "trust_code": trust_code}
+            report(run_or_keep(command, values, folder, device=device, **flags), as_json=as_json, quiet=quiet)
 
     return run
 

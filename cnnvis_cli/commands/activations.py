@@ -13,8 +13,9 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.color import colorize
 from cnnvis_cli.pictures.read import resize_short, to_square
-from cnnvis_cli.pictures.sheet import colorize, enlarged, framed, sheet
+from cnnvis_cli.pictures.sheet import enlarged, framed, sheet
 from cnnvis_cli.pictures.write import to_image
 
 # Side of a map on the sheet and of a picture with a map over it, in pixels, at least.
@@ -25,12 +26,12 @@ DARK = 0.25
 
 
 def run(config: ActivationsConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     layer = config.layer or middle_layer(network)
     known = network.layer(layer)
     if not known.spatial:
         raise UserError(f"{layer} gives a vector, not maps. Layers with maps end at {_last_with_maps(network)}.")
-    picture = _prepared(config, network, job.read_one(config.image))
+    picture = _prepared(config, network, job.inputs.read_one(config.image))
     with torch.no_grad():
         maps = activations(network, picture, [layer])[layer][0].cpu()
     peaks = maps.amax((1, 2))
@@ -40,15 +41,15 @@ def run(config: ActivationsConfig, job: Job) -> None:
     tiles = [_tile(maps[unit], maps[chosen] if config.scale == "all" else maps[unit]) for unit in chosen]
     tiles = [framed(t, FRAME) if unit in marked else t for t, unit in zip(tiles, chosen, strict=True)]
     captions = [f"{unit}: {peaks[unit]:.3g}" for unit in chosen]
-    job.save_image(sheet(tiles, captions, columns=config.columns).image)
+    job.results.save_image(sheet(tiles, captions, columns=config.columns).image)
     if marked:
         field = receptive_fields(network, *picture.shape[-2:])[known.name]
         shown = [_lit(picture[0].cpu(), maps[unit], field) for unit in marked]
         original = _enlarged(to_image(picture[0]), LARGE)
         page = sheet([original, *shown], ["picture", *(f"unit {unit}: {peaks[unit]:.3g}" for unit in marked)])
-        job.save_image(page.image, "overlay")
+        job.results.save_image(page.image, "overlay")
     if config.raw:
-        job.save_array(maps[chosen], "maps")
+        job.results.save_array(maps[chosen], "maps")
     job.scores.update(
         layer=layer,
         units=known.channels,
@@ -57,7 +58,8 @@ def run(config: ActivationsConfig, job: Job) -> None:
         silent_units=int((peaks <= 0).sum()),
         active_share=(maps > 0).float().mean().item(),
     )
-    job.record(shown=chosen, marked=marked)
+    job.record.shows(layers=[layer])
+    job.record.note(shown=chosen, marked=marked)
 
 
 def _last_with_maps(network: Network) -> str:
@@ -78,7 +80,7 @@ def _enlarged(image: Image.Image, side: int) -> Image.Image:
 def _tile(values: Tensor, of: Tensor) -> Image.Image:
     """A map from the smallest to the largest value of `of`; where no value is negative, black is zero."""
     low, high = min(0.0, of.min().item()), of.max().item()
-    return _enlarged(colorize((values - low) / max(high - low, 1e-12), "magma"), TILE)
+    return _enlarged(to_image(colorize((values - low) / max(high - low, 1e-12), "magma")), TILE)
 
 
 def _lit(picture: Tensor, values: Tensor, field: ReceptiveField) -> Image.Image:

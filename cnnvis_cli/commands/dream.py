@@ -1,4 +1,4 @@
-"""`cnnvis dream`: raise what a layer sees in a picture, over octaves (background texts 1 to 5)."""
+"""`cnnvis dream`: raise what a layer sees in a picture, over octaves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.config.dream import DreamConfig
-from cnnvis_cli.engine.locality.tiled_objective import judge_by_tiles, tile_evaluator
+from cnnvis_cli.engine.locality.tiled_objective import score_by_tiles, value_gradient_by_tiles
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.optim.evaluate import score, value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, Outcome
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective, layer_energy
 from cnnvis_cli.engine.optim.parameterizations import Pixels, noise
+from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.synthesis import dream
 from cnnvis_cli.engine.synthesis.inversion import layer_code, trunk
 from cnnvis_cli.errors import UserError
@@ -30,24 +33,26 @@ _TILES = 2
 def run(config: DreamConfig, job: Job) -> None:
     if config.zoom and config.video == "mp4":
         need_video()
-    network = job.network()
+    network = job.inputs.network(config)
     objectives = _objectives(config, job, network)
     picture = _picture(config, job, network)
     dreams = [_dream(config, job, network, objective, picture) for objective in objectives]
     pictures = [outcomes[-1].pictures for outcomes in dreams]
     if len(pictures) == 1:
-        saved = [job.save_picture(pictures[0])]
+        saved = [job.results.save_picture(pictures[0])]
     else:
         page = sheet([one[0] for one in pictures], [one.label for one in objectives], columns=config.columns)
-        reloaded = job.save_image(page.image)
+        reloaded = job.results.save_image(page.image)
         saved = [page.tile(reloaded, number) for number in range(len(pictures))]
     rows = []
     for objective, one, outcomes in zip(objectives, saved, dreams, strict=True):
-        before, after = (_judged(config, network, objective, seen) for seen in (picture, one))
+        before, after = (_score(config, network, objective, seen) for seen in (picture, one))
         octaves = [_octave(config, network, objective, picture, outcome) for outcome in outcomes]
         rows.append({"objective": objective.label, "before": before, "after": after, "octaves": octaves})
     job.scores.update(rows[0] if len(rows) == 1 else {"dreams": rows})
-    job.record(trace=[[outcome.means for outcome in outcomes] for outcomes in dreams])
+    job.record.trace = [outcome.means for outcomes in dreams for outcome in outcomes]
+    job.record.stopped = [outcome.stopped for outcomes in dreams for outcome in outcomes]
+    describe(job.record, objectives)
     if config.zoom:
         _zoom(config, job, network, objectives[0], pictures[0])
 
@@ -68,7 +73,7 @@ def _guided(config: DreamConfig, job: Job, network: Network, objective: Objectiv
     blind = sorted(layer for layer in objective.layers if not network.layer(layer).spatial)
     if blind:
         raise UserError(f"a guide needs layers with maps; {', '.join(blind)} has none. Try objective=layer:NAME.")
-    guide = _fitted(config, job.read_one(config.guide))
+    guide = _fitted(config, job.inputs.read_one(config.guide))
     parts = [dream.guided(layer, layer_code(network, layer, guide)) for layer in sorted(objective.layers)]
     total = parts[0]
     for part in parts[1:]:
@@ -82,7 +87,7 @@ def _picture(config: DreamConfig, job: Job, network: Network) -> Tensor:
         side = config.size or 512
         picture = (0.5 + 0.1 * noise([config.seed], 3, side, side)).clamp(0, 1).to(network.device)
     else:
-        picture = _fitted(config, job.read_one(config.image))
+        picture = _fitted(config, job.inputs.read_one(config.image))
     return picture
 
 
@@ -103,9 +108,9 @@ def _loop(config: DreamConfig, network: Network, objective: Objective, start: Te
     generator = torch.Generator().manual_seed(config.seed)
     transform = dream.mirrored_jitter(config.jitter) if config.jitter else None
     if _tiled(config, start.shape[-2:]):
-        evaluate = tile_evaluator(network, objective, config.tile, transform=transform, generator=generator)
+        evaluate = value_gradient_by_tiles(network, objective, config.tile, transform=transform, generator=generator)
     else:
-        evaluate = evaluator(network, objective, transform=transform, generator=generator)
+        evaluate = value_gradient(network, objective, transform=transform, generator=generator)
     return Loop(
         image=Pixels(start),
         evaluate=evaluate,
@@ -120,17 +125,17 @@ def _loop(config: DreamConfig, network: Network, objective: Objective, start: Te
 def _dream(config: DreamConfig, job: Job, network: Network, objective: Objective, picture: Tensor) -> list[Outcome]:
     height, width = picture.shape[-2:]
     sizes = dream.octave_sizes(height, width, config.octaves, config.scale, config.smallest)
-    _judged(config, network, objective, dream.resampled(picture, sizes[0]).clamp(0, 1))  # a size that is too small fails here
+    _score(config, network, objective, dream.resampled(picture, sizes[0]).clamp(0, 1))  # a size that is too small fails here
     stages = dream.octaves(picture, sizes, lambda start: _loop(config, network, objective, start, config.steps))
-    return job.synthesize_stages(stages, config.steps * len(stages), objective.label)
+    return job.loops.run_stages(stages, config.steps * len(stages), objective.label)
 
 
-def _judged(config: DreamConfig, network: Network, objective: Objective, pictures: Tensor) -> float:
+def _score(config: DreamConfig, network: Network, objective: Objective, pictures: Tensor) -> float:
     """The objective of a picture as it is; a size the network cannot take is told here."""
     try:
         if _tiled(config, pictures.shape[-2:]):
-            return judge_by_tiles(network, objective, pictures, config.tile).item()
-        return judge(network, objective, pictures).item()
+            return score_by_tiles(network, objective, pictures, config.tile).item()
+        return score(network, objective, pictures).item()
     except RuntimeError as error:
         if "size" not in str(error) and "shape" not in str(error):
             raise
@@ -144,10 +149,8 @@ def _judged(config: DreamConfig, network: Network, objective: Objective, picture
 def _octave(config: DreamConfig, network: Network, objective: Objective, picture: Tensor, outcome: Outcome) -> dict[str, Any]:
     """Size, and the objective of the original at that size and of what the octave made of it, both in 8 bits."""
     height, width = outcome.pictures.shape[-2:]
-    base, made = (
-        (seen.clamp(0, 1) * 255).round() / 255 for seen in (dream.resampled(picture, (height, width)), outcome.pictures)
-    )
-    before, after = (_judged(config, network, objective, seen) for seen in (base, made))
+    base, made = (eight_bit(seen.clamp(0, 1)) for seen in (dream.resampled(picture, (height, width)), outcome.pictures))
+    before, after = (_score(config, network, objective, seen) for seen in (base, made))
     return {"width": width, "height": height, "before": before, "after": after}
 
 
@@ -157,10 +160,10 @@ def _zoom(config: DreamConfig, job: Job, network: Network, objective: Objective,
     for number in range(1, config.zoom):
         start = dream.toned(dream.zoomed(frames[-1], config.zoom_factor), first)
         loop = _loop(config, network, objective, start, config.zoom_steps)
-        frames.append(job.synthesize(loop, f"frame {number + 1}/{config.zoom}").pictures)
+        frames.append(job.loops.run(loop, f"frame {number + 1}/{config.zoom}").pictures)
     images = [to_image(frame) for frame in frames]
     if config.video == "gif" or (config.video == "auto" and not has_video()):
-        job.save_gif(images, "zoom")
+        job.results.save_gif(images, "zoom")
     else:
-        job.save_video(images, "zoom")
+        job.results.save_video(images, "zoom")
     job.scores["frames"] = len(frames)

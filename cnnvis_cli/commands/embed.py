@@ -27,7 +27,7 @@ JUDGED = 3000
 
 
 def run(config: EmbedConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     index = open_index(job, network, config)
     if len(index.sources) < 4:
         raise UserError(f"a plane needs at least 4 pictures; {','.join(config.images)} has {len(index.sources)}.")
@@ -41,9 +41,10 @@ def run(config: EmbedConfig, job: Job) -> None:
     shares = components.explained_variance_ratio_
     titles = [f"PCA ({shares[:2].sum():.0%} of the variance)", f"t-SNE (perplexity {perplexity:.3g})"]
     labels = index.labels if index.labelled else [""] * len(index.sources)
-    job.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
-    job.save_image(scatter.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
+    job.results.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
+    job.results.save_image(scatter.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
     _save_csv(job, index, planes)
+    job.record.shows(layers=[index.layer])
     job.scores.update(layer=index.layer, pictures=len(index.sources), reused_from_index=index.reused)
     job.scores["pca_variance"] = float(shares[:2].sum())
     job.scores.update(_quality(index, planes, config.seed))
@@ -53,7 +54,7 @@ def _thumbnails(job: Job, network: Network, index: Index) -> Iterator[Image.Imag
     with job.track("map", len(index.sources)) as bar:
         for done, source in enumerate(index.sources, start=1):
             job.check_interrupt()
-            yield to_image(to_square(job.read(source), network.size, network.preprocessing.resize))
+            yield to_image(to_square(job.inputs.read(source), network.size, network.preprocessing.resize))
             bar.advance(done)
 
 
@@ -62,7 +63,7 @@ def _save_csv(job: Job, index: Index, planes: dict[str, np.ndarray]) -> None:
         [source.path, source.label, *(f"{value:.6g}" for value in (*pca, *tsne))]
         for source, pca, tsne in zip(index.sources, planes["PCA"], planes["t-SNE"], strict=True)
     ]
-    job.save_csv(("file", "label", "pca_x", "pca_y", "tsne_x", "tsne_y"), rows, "points")
+    job.results.save_csv(("file", "label", "pca_x", "pca_y", "tsne_x", "tsne_y"), rows, "points")
 
 
 def _quality(index: Index, planes: dict[str, np.ndarray], seed: int) -> dict[str, float]:

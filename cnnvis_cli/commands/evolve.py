@@ -16,18 +16,20 @@ from PIL import Image
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.evolve import EvolveConfig
 from cnnvis_cli.engine.evolution import (
-    BudgetError,
+    BlackBox,
     Cppn,
     Direct,
     Encoding,
-    Evaluator,
     Evolution,
-    NetworkEvaluator,
+    NetworkBox,
+    QueriesSpent,
     Shapes,
     Strategy,
-    judged,
+    probabilities_of,
 )
-from cnnvis_cli.engine.network.network import Network, find_class
+from cnnvis_cli.engine.network.classes import find_class
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import Interrupted, RunError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks import black_boxes
@@ -40,24 +42,24 @@ _MAX_PIXELS = 400_000_000  # of a sheet
 
 
 @dataclass
-class Judge:
+class Classifier:
     """Who says what the images are: the evaluator, the images it wants, the names of its classes."""
 
-    evaluate: Evaluator
+    evaluate: BlackBox
     size: int
     grayscale: bool
     classes: tuple[str, ...]
     name: str
-    budget: black_boxes.Budget | None = None
+    budget: black_boxes.QueryLimit | None = None
 
 
 def run(config: EvolveConfig, job: Job) -> None:
-    judge = _judge(config, job)
-    targets = [find_class(judge.classes, text, judge.name) for text in config.targets]
+    classifier = _classifier(config, job)
+    targets = [find_class(classifier.classes, text, classifier.name) for text in config.targets]
     evolution = Evolution(
-        _encoding(config, job, judge),
-        judge.evaluate,
-        len(judge.classes),
+        _encoding(config, job, classifier),
+        classifier.evaluate,
+        len(classifier.classes),
         targets or None,
         strategy=Strategy(config.strategy),
         children=config.children,
@@ -65,36 +67,37 @@ def run(config: EvolveConfig, job: Job) -> None:
         goal=math.inf if config.goal is None else config.goal,
         seed=config.seed,
     )
-    way = config.frames not in ("", "surest") and find_class(judge.classes, config.frames, judge.name)
-    if way is not False and way not in evolution.targets:
+    lineage = config.frames not in ("", "surest") and find_class(classifier.classes, config.frames, classifier.name)
+    if lineage is not False and lineage not in evolution.targets:
         raise UserError(f"frames={config.frames} is not among the targets.")
-    names = [judge.classes[k] for k in evolution.targets]
+    names = [classifier.classes[k] for k in evolution.targets]
     stopped = _evolve(config, job, evolution, names)
-    _save_elites(config, job, evolution, judge, names)
+    _save_elites(config, job, evolution, classifier, names)
     _save_history(job, evolution, names)
     _save_lineage(job, evolution, names)
     if config.frames:
-        k = int(evolution.archive.best.argmax()) if way is False else int(np.flatnonzero(evolution.targets == way)[0])
-        _save_way(job, evolution, k)
+        k = int(evolution.archive.best.argmax()) if lineage is False else int(np.flatnonzero(evolution.targets == lineage)[0])
+        _save_lineage_frames(job, evolution, k)
     for other in config.also:
         _transfer(job, evolution, names, other)
-    job.record(stopped=stopped)
-    job.scores.update(generations=evolution.generation, stopped=stopped)
-    if judge.budget is not None:
-        job.scores["queries"] = judge.budget.asked
+    job.record.stopped = [stopped]
+    job.record.shows(classes=names)
+    job.scores["generations"] = evolution.generation
+    if classifier.budget is not None:
+        job.scores["queries"] = classifier.budget.asked
 
 
-def _judge(config: EvolveConfig, job: Job) -> Judge:
+def _classifier(config: EvolveConfig, job: Job) -> Classifier:
     if not config.evaluator:
-        network = job.network()
-        evaluate = NetworkEvaluator(network, config.batch)
+        network = job.inputs.network(config)
+        evaluate = NetworkBox(network, config.batch)
         size = config.size or network.size
-        count = judged(evaluate, np.full((1, size, size, 3), 128, np.uint8)).shape[1]
+        count = probabilities_of(evaluate, np.full((1, size, size, 3), 128, np.uint8)).shape[1]
         grey = network.preprocessing.grayscale if config.grayscale is None else config.grayscale
-        return Judge(evaluate, size, grey, tuple(map(network.class_name, range(count))), network.name)
+        return Classifier(evaluate, size, grey, tuple(map(network.class_name, range(count))), network.name)
     box = black_boxes.outside(
         config.evaluator,
-        trust_code=job.session.trust_code,
+        trust_code=job.inputs.trust_code,
         timeout=config.timeout,
         retries=config.retries,
         mean=config.mean,
@@ -104,11 +107,11 @@ def _judge(config: EvolveConfig, job: Job) -> Judge:
     side = config.size or own
     if side is None or own not in (None, side):
         raise UserError(f"{config.evaluator} takes pictures of {own or 'any'} px; give that as size=...")
-    budget = black_boxes.Budget(black_boxes.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
+    budget = black_boxes.QueryLimit(black_boxes.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
     asked = black_boxes.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
-    count = judged(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
+    count = probabilities_of(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
     grey = isinstance(box, black_boxes.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale
-    return Judge(asked, side, grey, _labels(config, box, count), config.evaluator, budget)
+    return Classifier(asked, side, grey, _labels(config, box, count), config.evaluator, budget)
 
 
 def _labels(config: EvolveConfig, box: Any, count: int) -> tuple[str, ...]:
@@ -123,37 +126,38 @@ def _labels(config: EvolveConfig, box: Any, count: int) -> tuple[str, ...]:
     return tuple(names) or tuple(f"class {k}" for k in range(count))
 
 
-def _encoding(config: EvolveConfig, job: Job, judge: Judge) -> Encoding:
+def _encoding(config: EvolveConfig, job: Job, classifier: Classifier) -> Encoding:
     strength: dict[str, Any] = {} if config.eta_m is None else {"eta_m": config.eta_m}
     if config.encoding == "direct":
         crossing = {"cross_rate": config.cross_rate, "eta_c": config.eta_c, **strength}
-        return Direct(judge.size, grayscale=judge.grayscale, rate=config.rate, halve_every=config.halve_every, **crossing)
+        return Direct(
+            classifier.size, grayscale=classifier.grayscale, rate=config.rate, halve_every=config.halve_every, **crossing
+        )
     if config.encoding == "cppn":
-        return Cppn(judge.size, grayscale=judge.grayscale, rates=config.rates, device=job.session.device, **strength)
+        return Cppn(classifier.size, grayscale=classifier.grayscale, rates=config.rates, device=job.inputs.device, **strength)
     return Shapes(
-        judge.size,
-        grayscale=judge.grayscale,
+        classifier.size,
+        grayscale=classifier.grayscale,
         kind=config.shape,
         count=config.shapes,
         most=5 * config.shapes,
         rate=config.rate,
         cross_rate=config.cross_rate,
-        device=job.session.device,
+        device=job.inputs.device,
         **strength,
     )
 
 
 def _evolve(config: EvolveConfig, job: Job, evolution: Evolution, names: Sequence[str]) -> str:
     """Run to the end and say why it ended. Whatever stops it earlier, it goes on from a saved state."""
-    if job.saved_state is not None:
-        state = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in job.saved_state.items()}
-        evolution.restore(state)
+    if (saved := job.resume.get("evolution")) is not None:
+        evolution.restore({key: value.numpy() if hasattr(value, "numpy") else value for key, value in saved.items()})
     since, began, first = evolution.generation, time.perf_counter(), evolution.generation
     with job.track(f"evolve {job.name}", config.generations) as bar:
         while evolution.generation < config.generations and not (config.stop_at_goal and evolution.done):
             try:
                 generation = evolution.step()
-            except BudgetError as error:
+            except QueriesSpent as error:
                 if evolution.generation < 0:
                     raise
                 return str(error)
@@ -161,15 +165,15 @@ def _evolve(config: EvolveConfig, job: Job, evolution: Evolution, names: Sequenc
                 _save_state(job, evolution)
                 raise RunError(f"{error} {_resumable(evolution)}") from error
             bar.advance(generation.number, f"median {generation.median:.4g}, least {generation.best.min():.4g}")
-            if job.session.interrupt():
+            if job.interrupted():
                 _save_state(job, evolution)
-                write_png(job.path("partial"), _sheet(config, evolution, names).image)
-                raise Interrupted(f"interrupted; {job.path('partial')} shows how far it came. {_resumable(evolution)}")
+                write_png(job.results.path("partial"), _sheet(config, evolution, names).image)
+                raise Interrupted(f"interrupted; {job.results.path('partial')} shows how far it came. {_resumable(evolution)}")
             if generation.number - since >= config.save_every:
                 since = generation.number
                 _save_state(job, evolution)
     done = max(1, evolution.generation - first)
-    job.record(seconds_per_generation=(time.perf_counter() - began) / done)
+    job.record.note(seconds_per_generation=(time.perf_counter() - began) / done)
     return "all generations are done" if evolution.generation == config.generations else "all classes have reached the goal"
 
 
@@ -180,30 +184,32 @@ def _resumable(evolution: Evolution) -> str:
 def _save_state(job: Job, evolution: Evolution) -> None:
     if evolution.generation >= 0:
         state = evolution.state()
-        job.save_state({k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+        job.resume.keep("evolution", {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+        job.resume.save()
 
 
-def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Judge, names: Sequence[str]) -> None:
-    """The contact sheet, and what the judge says of the elites as they were saved."""
+def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, classifier: Classifier, names: Sequence[str]) -> None:
+    """The contact sheet, and what the classifier says of the elites as they were saved."""
     archive = evolution.archive
     sheet = _sheet(config, evolution, names)
-    page = (job.save_image(sheet.image) * 255).round().byte().cpu()
-    zoom = _zoom(judge.size)
+    page = to_bytes(job.results.save_image(sheet.image)).cpu()
+    zoom = _zoom(classifier.size)
     saved = torch.cat([sheet.tile(page, number)[..., ::zoom, ::zoom] for number in range(len(names))])
     try:
-        answers = judged(judge.evaluate, saved.permute(0, 2, 3, 1).contiguous().numpy(), len(judge.classes))
-    except BudgetError:
+        answers = probabilities_of(classifier.evaluate, saved.permute(0, 2, 3, 1).contiguous().numpy(), len(classifier.classes))
+    except QueriesSpent:
         answers = None
         job.scores["note"] = "the budget was spent: probabilities are those of the search, not measured again"
     own = archive.best if answers is None else answers[np.arange(len(names)), evolution.targets]
-    job.record(elites=[{"class": name, "probability": p} for name, p in zip(names, own.tolist(), strict=True)])
-    job.scores.update(
-        median=float(np.median(own)), least=float(own.min()), at_least_0_9999=f"{int((own >= 0.9999).sum())} of {len(own)}"
+    job.record.note(elites=[{"class": name, "probability": p} for name, p in zip(names, own.tolist(), strict=True)])
+    job.scores.update(median=float(np.median(own)), least=float(own.min()))
+    job.scores.update(at_least_0_9999=int((own >= 0.9999).sum()), classes=len(own))
+    job.results.save_csv(
+        ["class", "probability"], [[n, repr(p)] for n, p in zip(names, own.tolist(), strict=True)], "probabilities"
     )
-    job.save_csv(["class", "probability"], [[n, repr(p)] for n, p in zip(names, own.tolist(), strict=True)], "probabilities")
     if config.each:
         for name, image in zip(names, archive.images[:, 0], strict=True):
-            job.save_image(Image.fromarray(image), f"elite-{name}")
+            job.results.save_image(Image.fromarray(image), f"elite-{name}")
     if config.render:
         if len(names) * config.render**2 > _MAX_PIXELS:
             raise UserError(
@@ -211,7 +217,7 @@ def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, judge: Ju
             )
         large = evolution.encoding.render([row[0] for row in archive.genomes if row[0] is not None], config.render)
         tiles = list(map(Image.fromarray, large))
-        job.save_image(sheets.sheet(tiles, _captions(evolution, names), columns=config.columns).image, "large")
+        job.results.save_image(sheets.sheet(tiles, _captions(evolution, names), columns=config.columns).image, "large")
 
 
 def _zoom(size: int) -> int:
@@ -235,40 +241,40 @@ def _percent(probability: float) -> str:
 
 def _save_history(job: Job, evolution: Evolution, names: Sequence[str]) -> None:
     history = np.array(evolution.history)
-    job.save_image(class_history(history, names), "history")
-    job.save_array(history, "history")
-    job.record(trace={"median": np.median(history, 1), "least": history.min(1)})
+    job.results.save_image(class_history(history, names), "history")
+    job.results.save_array(history, "history")
+    job.record.trace = {"median": np.median(history, 1), "least": history.min(1)}
 
 
 def _save_lineage(job: Job, evolution: Evolution, names: Sequence[str]) -> None:
     """Each elite's ancestors, oldest first, along the parents that they take after."""
     rows = []
     for name, identity in zip(names, evolution.archive.identities[:, 0].tolist(), strict=True):
-        for step, one in enumerate(evolution.lineage.way(identity)):
+        for step, one in enumerate(evolution.lineage.ancestors(identity)):
             surest = names[int(np.flatnonzero(evolution.targets == one.target)[0])]
             parents = one.first_parent, one.second_parent
             rows.append([name, step, one.identity, *parents, one.generation, surest, repr(one.probability)])
     header = ["class", "step", "individual", "parent", "other_parent", "generation", "surest_of", "probability"]
-    job.save_csv(header, rows, "lineage")
+    job.results.save_csv(header, rows, "lineage")
 
 
-def _save_way(job: Job, evolution: Evolution, k: int) -> None:
-    way = evolution.lineage.way(int(evolution.archive.identities[k, 0]))
-    genomes = [one.genome for one in way if one.genome is not None]
+def _save_lineage_frames(job: Job, evolution: Evolution, k: int) -> None:
+    lineage = evolution.lineage.ancestors(int(evolution.archive.identities[k, 0]))
+    genomes = [one.genome for one in lineage if one.genome is not None]
     size = max(evolution.encoding.size, 192) if evolution.encoding.resizable else None
     frames = [Image.fromarray(image) for image in evolution.encoding.render(genomes, size)]
     zoom = max(1, 192 // frames[0].width)
     frames = [frame.resize((zoom * frame.width,) * 2, Image.Resampling.NEAREST) for frame in frames]
-    job.save_gif(frames, "way", milliseconds=200)
+    job.results.save_gif(frames, "lineage", milliseconds=200)
     job.scores["frames"] = len(frames)
 
 
 def _transfer(job: Job, evolution: Evolution, names: Sequence[str], other: str) -> None:
     """What another network says of the elites: whether it sees the class of the same name in them."""
     model, _, weights = other.partition("@")
-    network = job.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
+    network = job.inputs.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
     pictures = torch.from_numpy(evolution.archive.images[:, 0]).permute(0, 3, 1, 2).float().div_(255)
-    answers = judged(NetworkEvaluator(network), _at_size(pictures, network))
+    answers = probabilities_of(NetworkBox(network), _at_size(pictures, network))
     labels = [network.class_name(k) for k in range(answers.shape[1])]
     rows, hits, shared = [], 0, 0
     for name, answer in zip(names, answers, strict=True):
@@ -280,8 +286,8 @@ def _transfer(job: Job, evolution: Evolution, names: Sequence[str], other: str) 
         shared += same is not None
         hits += same == top
         rows.append([name, "" if same is None else repr(float(answer[same])), labels[top], repr(float(answer[top]))])
-    job.save_csv(["class", "probability_there", "seen_there", "probability"], rows, f"on-{model}")
-    job.scores[f"transfer_to_{model}"] = f"{hits} of {shared} classes it knows" if shared else "knows none of these classes"
+    job.results.save_csv(["class", "probability_there", "seen_there", "probability"], rows, f"on-{model}")
+    job.scores[f"seen_by_{model}"], job.scores[f"known_to_{model}"] = hits, shared
     job.scores[f"median_certainty_of_{model}"] = float(np.median(answers.max(1)))
 
 

@@ -20,7 +20,7 @@ TILE, FEW = 48, 16
 
 
 def run(config: FiltersConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     layer, weights = _weights(network, config.layer)
     colored = weights.shape[1] == 3
     single = colored or weights.shape[1] == 1
@@ -37,18 +37,19 @@ def run(config: FiltersConfig, job: Job) -> None:
     images = [enlarged(tile, zoom) for tile in tiles]
     captions = [str(number) for number in chosen] if single else []
     page = sheet(images, captions, columns=config.columns if single else len(seen))
-    job.save_image(page.image)
+    job.results.save_image(page.image)
     if config.raw:
-        job.save_array(picked, "weights")
+        job.results.save_array(picked, "weights")
     norms = weights.flatten(1).norm(dim=1)
     job.scores.update(
         layer=layer,
         filters=count,
         inputs=inputs,
-        kernel="x".join(map(str, weights.shape[2:])),
+        kernel=list(weights.shape[2:]),
         weak_filters=int((norms < 0.01 * norms.max()).sum()),
     )
-    job.record(shown=chosen, inputs_shown=None if single else seen, norms=norms[chosen])
+    job.record.shows(layers=[layer])
+    job.record.note(shown=chosen, inputs_shown=None if single else seen, norms=norms[chosen])
 
 
 def _weights(network: Network, name: str) -> tuple[str, Tensor]:

@@ -14,23 +14,24 @@ from torch import Tensor
 
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
+from cnnvis_cli.engine.attacks.assessment import accuracy_by_budget, changes, suspicions
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
-from cnnvis_cli.engine.attacks.budget import Budget, eight_bit
-from cnnvis_cli.engine.attacks.eightbit import settle
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.attacks.report import accuracy_by_budget, changes, suspicions
+from cnnvis_cli.engine.attacks.quantize import quantize
 from cnnvis_cli.engine.attacks.square import square
 from cnnvis_cli.engine.attacks.universal import universal
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Watch
 from cnnvis_cli.engine.optim.parameterizations import noise
+from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.progress import Task
 from cnnvis_cli.pictures import plots
 from cnnvis_cli.pictures.plots import line
-from cnnvis_cli.pictures.read import Source, find_pictures, to_square
+from cnnvis_cli.pictures.read import PictureFile, find_pictures, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 
@@ -44,8 +45,8 @@ class Case:
 
 
 def run(config: FoolConfig, job: Job) -> None:
-    network = job.network()
-    others = {entry: job.network(_other(entry)) for entry in config.also}
+    network = job.inputs.network(config)
+    others = {entry: job.inputs.network(_other(entry)) for entry in config.also}
     cases = _cases(config, job, network)
     pictures = torch.cat([case.picture for case in cases])
     goal = _goal(config, network, cases, pictures)
@@ -59,7 +60,8 @@ def run(config: FoolConfig, job: Job) -> None:
     ]
     _compare(config, job, cases, rows)
     _check(config, job, network, pictures, goal, rows)
-    job.record(rows=[{key: value for key, value in row.items() if key != "saved"} for row in rows])
+    job.record.shows(classes=[row[key] for row in rows for key in ("label", "target", "answer") if row[key]])
+    job.record.note(rows=[{key: value for key, value in row.items() if key != "saved"} for row in rows])
     if len(cases) == 1:
         job.scores.update({key: value for key, value in rows[0].items() if key not in ("saved", "picture")})
     else:
@@ -67,7 +69,7 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in rows)
         job.scores["wrong_before_any_attack"] = sum(row["answer_before"] != row["label"] for row in rows)
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
-        job.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
+        job.results.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
     if config.budgets:
         _curve(config, job, network, pictures, goal)
     if config.also:
@@ -88,20 +90,20 @@ def _other(entry: str) -> NetworkConfig:
 
 def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
     cases: list[Case] = []
-    unread: list[Source] = []
+    unread: list[PictureFile] = []
     size = config.size or network.size
     for what in config.image:
         if what == "noise":
-            picture = (0.5 + 0.2 * noise([config.seed], 3, size, size)).clamp(0, 1).to(job.session.device)
+            picture = (0.5 + 0.2 * noise([config.seed], 3, size, size)).clamp(0, 1).to(job.inputs.device)
             cases.append(Case("noise", eight_bit(picture)))
             continue
         for source in find_pictures(what):
-            if (shown := job.read_or_skip(source)) is None:
+            if (shown := job.inputs.read_or_skip(source)) is None:
                 unread.append(source)
                 continue
             cases.append(Case(_unique(source, cases), _prepared(shown, network, size), source.label))
     if not cases:
-        raise job.unreadable(unread)
+        raise job.inputs.unreadable(unread)
     return cases
 
 
@@ -113,7 +115,7 @@ def _prepared(picture: Tensor, network: Network, size: int) -> Tensor:
     return eight_bit(picture)
 
 
-def _unique(source: Source, cases: list[Case]) -> str:
+def _unique(source: PictureFile, cases: list[Case]) -> str:
     taken = {case.name for case in cases}
     name, number = source.name, 2
     while name in taken:
@@ -177,38 +179,39 @@ def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor
     return universal(problem, batch=config.batch, **given)
 
 
-def _budget(config: FoolConfig) -> Budget:
+def _budget(config: FoolConfig) -> Bound:
     norm = "l2" if config.attack in ("lbfgs", "carlini-wagner") else config.norm
-    return Budget(norm, math.inf if config.budget is None else config.budget)
+    return Bound(norm, math.inf if config.budget is None else config.budget)
 
 
 def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> dict[str, Any]:
     """The 8-bit pictures to save with their costs. What was finished when a run was interrupted is taken from its state."""
-    state = job.saved_state or {"pictures": [], "queries": [], "gradients": [], "how": [], "worked": []}
+    state = job.resume.get("attacked") or {"pictures": [], "queries": [], "gradients": [], "how": [], "worked": []}
     batch = len(pictures) if config.attack == "universal" else config.batch
     places = list(torch.arange(len(pictures)).split(batch))
     total = config.queries if config.attack == "square" else config.steps or 40
     for number in range(len(state["pictures"]), len(places)):
         where = places[number]
         with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
-            watch = Watch(partial(_advance, bar), job.session.interrupt)
+            watch = Watch(partial(_advance, bar), job.interrupted)
             problem = Problem(network, pictures[where.to(pictures.device)], goal.at(where), _budget(config), watch=watch)
             if config.attack == "universal":
                 change, found = _common_change(config, problem)
-                job.save_picture(_shown(config, change)[0], "universal")
+                job.results.save_picture(_shown(config, change)[0], "universal")
             else:
                 found = _attack(config, problem)
-        if job.session.interrupt():
-            job.save_state(state)
+        if job.interrupted():
+            job.resume.keep("attacked", state)
+            job.resume.save()
             raise Interrupted(
                 f"interrupted after {number * batch} of {len(pictures)} pictures; the same command goes on from there."
             )
-        settled = settle(problem, found)
-        state["pictures"].append(settled.pictures.cpu())
+        quantized = quantize(problem, found)
+        state["pictures"].append(quantized.pictures.cpu())
         state["queries"].append(problem.queries)
         state["gradients"].append(problem.gradients)
-        state["how"].extend(settled.how)
-        state["worked"].append(settled.worked)
+        state["how"].extend(quantized.how)
+        state["worked"].append(quantized.worked)
     return {key: value if key == "how" else torch.cat(value) for key, value in state.items()}
 
 
@@ -233,8 +236,8 @@ def _row(
 ) -> dict[str, Any]:
     """Save one picture and judge the file."""
     suffix = "" if alone else case.name
-    saved = job.save_picture(attacked["pictures"][number], suffix)
-    job.save_picture(case.picture, f"{suffix}-original".lstrip("-"))
+    saved = job.results.save_picture(attacked["pictures"][number], suffix)
+    job.results.save_picture(case.picture, f"{suffix}-original".lstrip("-"))
     before, after = (network(picture).softmax(1)[0] for picture in (case.picture, saved))
     change = changes(case.picture, saved)[0]
     fooled = bool(goal.met(network(saved)))
@@ -275,14 +278,14 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
     for case, row in zip(cases, rows, strict=True):
         change = (row["saved"] - case.picture)[0]
         shown, factor = _shown(config, change)
-        job.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
+        job.results.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
             f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
             f"change x {factor:.0f}",
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
-    job.save_image(sheet(tiles, captions, columns=3).image, "compare")
+    job.results.save_image(sheet(tiles, captions, columns=3).image, "compare")
 
 
 def _shown(config: FoolConfig, change: Tensor) -> tuple[Tensor, float]:
@@ -311,7 +314,7 @@ def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
         return
     where = failed.to(pictures.device)
     problem = Problem(network, pictures[where], goal.at(failed), _budget(config))
-    hits = problem.slack(square(problem, queries=config.check, seed=config.seed), problem.everything) > 0
+    hits = problem.margin(square(problem, queries=config.check, seed=config.seed), problem.everything) > 0
     for number in failed[hits].tolist():
         job.warn(
             f"{rows[number]['picture']}: square, a black box, fools the network with {config.check} queries where "
@@ -322,11 +325,11 @@ def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
 def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> None:
     shares = accuracy_by_budget(network, pictures, goal, _budget(config).norm, config.budgets, partial(_attack, config))
     job.check_interrupt()
-    job.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
+    job.results.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
     levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
     label = "largest change of a value, in levels of 255" if config.norm == "linf" else "length of the change"
-    job.save_image(line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
-    job.record(curve={"epsilon": config.budgets, "accuracy": shares})
+    job.results.save_image(line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
+    job.record.note(curve={"epsilon": config.budgets, "accuracy": shares})
 
 
 def _transfer(
@@ -340,15 +343,15 @@ def _transfer(
         source = eight_bit(to_square(clean, other.size))
         with torch.no_grad():
             goal = Goal(other(source).argmax(1))
-        problem = Problem(other, source, goal, _budget(config), watch=Watch(should_stop=job.session.interrupt))
+        problem = Problem(other, source, goal, _budget(config), watch=Watch(should_stop=job.interrupted))
         sources.append(source)
-        made.append(settle(problem, _attack(config, problem)).pictures)
+        made.append(quantize(problem, _attack(config, problem)).pictures)
         job.check_interrupt()
     matrix = [[_changed(judge, *pair) for judge in networks.values()] for pair in zip(sources, made, strict=True)]
     names = [name.partition("@")[0] for name in networks]
-    job.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
-    job.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")
-    job.record(transfer={"networks": names, "changed": matrix})
+    job.results.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
+    job.results.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")
+    job.record.note(transfer={"networks": names, "changed": matrix})
 
 
 @torch.no_grad()

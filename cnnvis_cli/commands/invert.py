@@ -15,7 +15,7 @@ from cnnvis_cli.commands.shared.importance import prune_channels, rank_channels,
 from cnnvis_cli.config.invert import InvertConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.optim.parameterizations import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
 from cnnvis_cli.engine.synthesis import inversion
 from cnnvis_cli.engine.units.importance import following_layer
 from cnnvis_cli.errors import UserError
@@ -39,10 +39,10 @@ class Inversion:
 
 
 def run(config: InvertConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     size = config.size or network.size
     layers = resolve_layers(config.layers, network)
-    original = None if config.code or config.mean else to_square(job.read_one(config.image), size)
+    original = None if config.code or config.mean else to_square(job.inputs.read_one(config.image), size)
     if config.channels or config.prune:
         following_layer(network, layers[0], config.following or None)
     labelled = read_labelled(config, job, network) if config.prune else None
@@ -53,10 +53,11 @@ def run(config: InvertConfig, job: Job) -> None:
         objective = _objective(config, network, layer, codes[layer], natural)
         image = _start(config, size, network.device)
         loop = inversion.inversion_loop(network, objective, image, steps=config.steps, rate=config.rate)
-        outcome = job.synthesize(loop, f"{layer} ({number}/{len(layers)})")
+        outcome = job.loops.run(loop, f"{layer} ({number}/{len(layers)})")
         found.append(Inversion(layer, codes[layer], outcome.pictures))
         traces[layer] = outcome.means
-    job.record(trace=traces)
+    job.record.trace = traces
+    job.record.shows(layers=layers)
     _save(config, job, network, original, found)
     if config.channels and original is not None:
         rank_channels(config, job, network, original, lambda masks: _without(config, job, network, found[0], masks, natural))
@@ -82,8 +83,8 @@ def _codes(
         return {layers[0]: inversion.check_code(network, layers[0], _read_code(config.code), size)}
     if original is not None:
         return {layer: _told(network, layer, original, size) for layer in layers}
-    pictures = [to_square(job.read(source), size) for source in find_pictures(config.mean)]
-    job.record(pictures=len(pictures))
+    pictures = [to_square(job.inputs.read(source), size) for source in find_pictures(config.mean)]
+    job.record.note(pictures=len(pictures))
     codes: dict[str, Tensor] = {}
     for layer in layers:
         codes[layer] = torch.stack([_told(network, layer, picture, size)[0] for picture in pictures]).mean(0, keepdim=True)
@@ -122,7 +123,7 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
     )
 
 
-def _start(config: InvertConfig, size: int, device: torch.device) -> Image:
+def _start(config: InvertConfig, size: int, device: torch.device) -> Parameterization:
     seeds = range(config.seed, config.seed + config.count)
     if config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise or 0.3, device=device)
@@ -133,10 +134,10 @@ def _without(config: InvertConfig, job: Job, network: Network, one: Inversion, m
     """Pictures (K, 3, H, W): the inversion gone on with for a quarter of the steps, its code under each of `masks` (K, C)."""
     codes = one.code * masks.to(one.code).view(*masks.shape, *[1] * (one.code.ndim - 2))
     start = one.pictures[:1].expand(len(masks), -1, -1, -1)
-    image: Image = Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
+    image: Parameterization = Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
     objective = _objective(config, network, one.layer, codes, natural)
     loop = inversion.inversion_loop(network, objective, image, steps=max(1, config.steps // 4), rate=0.3 * config.rate)
-    return job.synthesize(loop, f"{one.layer} without a channel").pictures
+    return job.loops.run(loop, f"{one.layer} without a channel").pictures
 
 
 def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | None, found: Sequence[Inversion]) -> None:
@@ -151,7 +152,7 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         captions += [one.layer if config.count == 1 else f"{one.layer} ({i + 1})" for i in range(len(one.pictures))]
     in_a_row = config.count + (original is not None) if rows else len(tiles)
     page = sheet(tiles, captions, columns=min(in_a_row, config.count + 1 if rows else _TILES_IN_A_ROW))
-    saved = job.save_image(page.image)
+    saved = job.results.save_image(page.image)
     place, table = 0, []
     for one in found:
         place += int(original is not None and (rows or one is found[0]))
@@ -159,14 +160,14 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         place += config.count
         table += _measured(network, one, pictures, original)
     header = ["depth", "layer", "variant", "code_distance", "pixel_rms", "ssim"]
-    job.save_csv(header, [[row.get(key, "") for key in header] for row in table], "table")
+    job.results.save_csv(header, [[row.get(key, "") for key in header] for row in table], "table")
     job.scores["layers"] = table
     if config.count > 1:
         _compare_variants(config, job, network, found)
     if len(found) > 1:
         means = [_mean_by_layer(table, one.layer, "code_distance") for one in found]
         alike = [] if original is None else [_mean_by_layer(table, one.layer, "ssim") for one in found]
-        job.save_image(depths([one.layer for one in found], means, alike), "depths")
+        job.results.save_image(depths([one.layer for one in found], means, alike), "depths")
         job.scores["rank_correlation_of_code_distance_with_depth"] = rank_correlation(means)
         if alike:
             apart = [_mean_by_layer(table, one.layer, "pixel_rms") for one in found]
@@ -214,6 +215,6 @@ def _compare_variants(config: InvertConfig, job: Job, network: Network, found: S
                 apart = (one.pictures[a] - one.pictures[b]).square().mean().sqrt().item()
                 alike = inversion.similarity(one.pictures[a : a + 1], one.pictures[b : b + 1])
                 rows.append([one.layer, a + 1, b + 1, apart, alike, ((codes[a] - codes[b]).square().sum() / scale).item()])
-    job.save_csv(["layer", "first", "second", "pixel_rms", "ssim", "code_distance"], rows, "pairs")
+    job.results.save_csv(["layer", "first", "second", "pixel_rms", "ssim", "code_distance"], rows, "pairs")
     job.scores["mean_pixel_rms_between_variants"] = float(np.mean([row[3] for row in rows]))
     job.scores["mean_code_distance_between_variants"] = float(np.mean([row[5] for row in rows]))

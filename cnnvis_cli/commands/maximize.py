@@ -11,15 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives, regularizers
-from cnnvis_cli.engine.optim.loop import Loop, Outcome, evaluator, judge
+from cnnvis_cli.engine.optim.evaluate import score, value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, Outcome
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.optim.parameterizations import Fourier, Image, Pixels, noise
+from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
 from cnnvis_cli.engine.optim.transforms import affine
+from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.engine.units.facets import facet_means
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
@@ -31,7 +34,7 @@ GREY = regularizers.GREY
 
 
 @dataclass(frozen=True)
-class Unit:
+class Wanted:
     """One picture of the sheet: what is asked of it, and where it starts."""
 
     objective: Objective
@@ -41,22 +44,23 @@ class Unit:
 
 
 def run(config: MaximizeConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     wanted = _objectives(config, network)
     size = config.size or (network.size if network.fixed_size else max(128, network.size))
-    units = _units(config, job, network, wanted, size)
+    units = _wanted(config, job, network, wanted, size)
     # Different pictures of one objective are compared with each other, so they share a batch of their own.
     per_batch = config.diversity if config.diversity > 1 else config.batch
     outcomes, starts = [], []
     for first in range(0, len(units), per_batch):
         batch = units[first : first + per_batch]
         loop = _loop(config, network, batch, size)
-        starts.append(_judged(network, batch, loop.image().detach(), size))
+        starts.append(_score(network, batch, loop.image().detach(), size))
         with padded(network, config.padding):
-            outcomes.append(job.synthesize(loop, f"{first + len(batch)}/{len(units)}", on_step=_frame_taker(config, job)))
+            take = _frame_taker(config, job) if config.frames and first == 0 else None
+            outcomes.append(job.loops.run(loop, f"{first + len(batch)}/{len(units)}", on_step=take))
     _save(config, job, network, units, outcomes, torch.cat(starts))
     if config.frames:
-        job.save_gif([to_image(frame / 255) for frame in job.memory.get("frames", [])])
+        job.results.save_gif([to_image(frame / 255) for frame in job.resume.get("frames", [])])
 
 
 def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
@@ -76,20 +80,20 @@ def _read_vector(text: str) -> Tensor:
         raise UserError(f"cannot read the direction '{text}': {error}. Give a .npy file, or numbers with commas.") from None
 
 
-def _units(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Unit]:
+def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
     if config.start == "facets":
         side = network.size
-        examples = torch.cat([to_square(job.read(source), side) for source in find_pictures(config.pictures)])
+        examples = torch.cat([to_square(job.inputs.read(source), side) for source in find_pictures(config.pictures)])
         if len(examples) < config.facets:
             raise UserError(f"{config.facets} facets need at least as many pictures; {config.pictures} has {len(examples)}.")
         return [
-            Unit(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
+            Wanted(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
             for objective in wanted
             for number, mean in enumerate(facet_means(network, objective, examples, config.facets, seed=config.seed))
         ]
     start = _start(config, job, size)
     return [
-        Unit(objective, config.seed + number, start, objective.label + (f" ({number})" if config.diversity > 1 else ""))
+        Wanted(objective, config.seed + number, start, objective.label + (f" ({number})" if config.diversity > 1 else ""))
         for objective in wanted
         for number in range(config.diversity)
     ]
@@ -100,11 +104,11 @@ def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
     if config.start == "noise":
         return None
     if config.start in ("grey", "zero"):
-        return torch.full((1, 3, size, size), GREY if config.start == "grey" else 0.0, device=job.session.device)
-    return to_square(job.read_one(config.start), size)
+        return torch.full((1, 3, size, size), GREY if config.start == "grey" else 0.0, device=job.inputs.device)
+    return to_square(job.inputs.read_one(config.start), size)
 
 
-def _image(config: MaximizeConfig, batch: Sequence[Unit], size: int, device: torch.device) -> Image:
+def _image(config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: torch.device) -> Parameterization:
     seeds = [unit.seed for unit in batch]
     if batch[0].start is None and config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise, device=device)
@@ -127,13 +131,13 @@ def _regularized(config: MaximizeConfig, objective: Objective) -> Objective:
     return objective
 
 
-def _together(batch: Sequence[Unit]) -> Objective:
+def _together(batch: Sequence[Wanted]) -> Objective:
     """One objective for the batch, each picture with its own."""
     same = all(unit.objective is batch[0].objective for unit in batch)
     return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
 
 
-def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size: int) -> Loop:
+def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
         layer = config.diversity_layer or next(iter(batch[0].objective.layers))
@@ -153,7 +157,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size:
         after.append(regularizers.clip_small(config.clip_gradients, by_contribution=True))
     return Loop(
         image=_image(config, batch, size, network.device),
-        evaluate=evaluator(network, objective, transform=transform, generator=generator),
+        evaluate=value_gradient(network, objective, transform=transform, generator=generator),
         steps=config.steps,
         update=config.update,
         rate=config.rate,
@@ -166,20 +170,21 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Unit], size:
 
 
 def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
-    """Keeps every `every`-th picture of the first batch for the GIF."""
+    """Keeps every `every`-th picture of the first batch for the GIF, also over an interruption."""
+    frames = job.resume.get("frames") or job.resume.keep("frames", [])
 
     def take(step: int, values: Tensor, seen: Tensor) -> None:
         if (step - 1) % config.every == 0:
-            row = (torch.cat(list(seen), dim=2) * 255).round().byte().cpu()
-            job.memory.setdefault("frames", []).append(row)
+            row = to_bytes(torch.cat(list(seen), dim=2)).cpu()
+            frames.append(row)
 
-    return take if config.frames else None
+    return take
 
 
-def _judged(network: Network, batch: Sequence[Unit], pictures: Tensor, size: int) -> Tensor:
+def _score(network: Network, batch: Sequence[Wanted], pictures: Tensor, size: int) -> Tensor:
     """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
     try:
-        return judge(network, _together(batch), pictures).cpu()
+        return score(network, _together(batch), pictures).cpu()
     except RuntimeError as error:
         if "size" not in str(error) and "shape" not in str(error):
             raise
@@ -188,7 +193,7 @@ def _judged(network: Network, batch: Sequence[Unit], pictures: Tensor, size: int
         ) from None
 
 
-def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome]) -> None:
+def _warn_of_silence(job: Job, units: Sequence[Wanted], outcomes: Sequence[Outcome]) -> None:
     """A rectified unit that its start does not excite gets no gradient: its picture stays as grey as it began."""
     highest = torch.cat([torch.stack(outcome.trace).abs().amax(0) for outcome in outcomes if outcome.trace])
     silent = [unit.caption for unit, value in zip(units, highest.tolist(), strict=False) if value == 0]
@@ -199,38 +204,39 @@ def _warn_of_silence(job: Job, units: Sequence[Unit], outcomes: Sequence[Outcome
 
 
 def _save(
-    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Unit], outcomes: Sequence[Outcome], starts: Tensor
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], outcomes: Sequence[Outcome], starts: Tensor
 ) -> None:
     pictures = torch.cat([outcome.pictures for outcome in outcomes])
     _warn_of_silence(job, units, outcomes)
     if len(units) == 1:
-        saved = [job.save_picture(pictures[0])]
+        saved = [job.results.save_picture(pictures[0])]
     else:
         page = sheet(list(pictures), [unit.caption for unit in units], columns=config.columns)
-        reloaded = job.save_image(page.image)
-        job.record(tiles=page.boxes)
+        reloaded = job.results.save_image(page.image)
+        job.record.tiles = [list(box) for box in page.boxes]
         saved = [page.tile(reloaded, number) for number in range(len(units))]
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
-        value = judge(network, unit.objective, picture).item()
+        value = score(network, unit.objective, picture).item()
         rows.append({"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, picture)})
     job.scores.update(
         rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
     )
     job.scores["best_sample"] = _best_sample(network, units[0].objective)
-    job.record(trace=[outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means)
-    job.record(stopped=[outcome.stopped for outcome in outcomes], steps=[outcome.steps for outcome in outcomes])
-    job.scores["stopped"] = ", ".join(dict.fromkeys(outcome.stopped for outcome in outcomes))
+    job.record.trace = [outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means
+    job.record.stopped = [outcome.stopped for outcome in outcomes]
+    job.record.note(steps=[outcome.steps for outcome in outcomes])
+    describe(job.record, [unit.objective for unit in units])
 
 
-def _class_score(network: Network, unit: Unit, picture: Tensor) -> dict[str, float]:
+def _class_score(network: Network, unit: Wanted, picture: Tensor) -> dict[str, float]:
     """Probability and rank (1: the most likely) where the objective is a single class."""
-    kind, _, name = unit.objective.label.partition(":")
-    if kind not in ("class", "prob") or name not in network.classes:
+    terms = unit.objective.terms
+    if len(terms) != 1 or terms[0].kind not in ("class", "prob") or terms[0].index is None:
         return {}
     with torch.no_grad():
         probabilities = network(picture).softmax(1)[0]
-    index = network.class_index(name)
+    index = terms[0].index
     return {
         "probability": probabilities[index].item(),
         "rank": int((probabilities > probabilities[index]).sum()) + 1,
@@ -242,6 +248,6 @@ def _best_sample(network: Network, objective: Objective) -> dict[str, Any]:
     from cnnvis_cli.pictures.read import read
 
     examples = torch.cat([to_square(read(sample(name)), network.size) for name in SAMPLES]).to(network.device)
-    values = judge(network, objective, examples)
+    values = score(network, objective, examples)
     best = int(values.argmax())
     return {"name": f"sample:{list(SAMPLES)[best]}", "value": values[best].item()}

@@ -17,7 +17,7 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.units.neighbors import chance, nearest, precision_at
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.read import Source, find_pictures, resize, to_square
+from cnnvis_cli.pictures.read import PictureFile, find_pictures, resize, to_square
 from cnnvis_cli.pictures.sheet import framed, sheet
 from cnnvis_cli.pictures.write import to_image
 
@@ -30,22 +30,23 @@ SPACES = ("features", "pixels")
 class Queries:
     """Where the search starts. `own` (Q,): the row of the index that is the picture itself, or -1."""
 
-    sources: list[Source]
+    sources: list[PictureFile]
     features: Tensor
     pixels: Tensor
     own: Tensor
 
 
 def run(config: NeighborsConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     index = open_index(job, network, config)
     if len(index.sources) < 2:
         raise UserError(f"neighbours need at least two pictures; {','.join(config.images)} has {len(index.sources)}.")
     queries = _queries(config, job, network, index)
     shown = queries.sources[: config.rows]
     found = {space: _search(config, queries, index, space) for space in SPACES}
-    job.save_image(_figure(job, network, shown, index, {space: result[1] for space, result in found.items()}))
+    job.results.save_image(_figure(job, network, shown, index, {space: result[1] for space, result in found.items()}))
     _save_csv(job, queries.sources, index, found)
+    job.record.shows(layers=[index.layer])
     job.scores.update(layer=index.layer, metric=config.metric, pictures=len(index.sources), reused_from_index=index.reused)
     if index.labelled:
         job.scores.update(_precision(config, queries if config.query else _all(index), index))
@@ -56,10 +57,10 @@ def _queries(config: NeighborsConfig, job: Job, network: Network, index: Index) 
         rows = torch.tensor(_some(index, config.rows, config.seed))
         return Queries([index.sources[row] for row in rows.tolist()], index.features[rows], index.pixels[rows], rows)
     sources = find_pictures(config.query)
-    place = {job.digest(source): row for row, source in reversed(list(enumerate(index.sources)))}
+    place = {job.inputs.digest(source): row for row, source in reversed(list(enumerate(index.sources)))}
     features, pixels = [], []
     for source in sources:
-        square = to_square(job.read(source), network.size, network.preprocessing.resize)
+        square = to_square(job.inputs.read(source), network.size, network.preprocessing.resize)
         features.append(feature_vectors(network, square, network.layer(index.layer).name).cpu())
         pixels.append(pixel_vectors(square).cpu())
     own = torch.tensor([place.get(source.digest(), -1) for source in sources])
@@ -99,7 +100,7 @@ def _precision(config: NeighborsConfig, queries: Queries, index: Index) -> dict[
     return {**scores, "precision_by_chance": chance(index.labels)}
 
 
-def _figure(job: Job, network: Network, shown: list[Source], index: Index, found: dict[str, Tensor]) -> Image.Image:
+def _figure(job: Job, network: Network, shown: list[PictureFile], index: Index, found: dict[str, Tensor]) -> Image.Image:
     """Two rows per query: neighbours by features above those by pixels; framed by whether they are of the query's class."""
     tiles, captions = [], []
     for row, query in enumerate(shown):
@@ -116,15 +117,15 @@ def _figure(job: Job, network: Network, shown: list[Source], index: Index, found
     return sheet(tiles, captions, columns=len(tiles) // (2 * len(shown))).image
 
 
-def _tile(job: Job, network: Network, source: Source) -> Image.Image:
-    return to_image(resize(to_square(job.read(source), network.size, network.preprocessing.resize), TILE, TILE))
+def _tile(job: Job, network: Network, source: PictureFile) -> Image.Image:
+    return to_image(resize(to_square(job.inputs.read(source), network.size, network.preprocessing.resize), TILE, TILE))
 
 
-def _save_csv(job: Job, queries: list[Source], index: Index, found: dict[str, tuple[Tensor, Tensor]]) -> None:
+def _save_csv(job: Job, queries: list[PictureFile], index: Index, found: dict[str, tuple[Tensor, Tensor]]) -> None:
     rows = [
         [query.path, query.label, space, rank + 1, index.sources[number].path, index.sources[number].label, f"{distance:.6g}"]
         for row, query in enumerate(queries)
         for space, (distances, numbers) in found.items()
         for rank, (distance, number) in enumerate(zip(distances[row].tolist(), numbers[row].tolist(), strict=True))
     ]
-    job.save_csv(("query", "query_label", "space", "rank", "neighbor", "label", "distance"), rows, "neighbors")
+    job.results.save_csv(("query", "query_label", "space", "rank", "neighbor", "label", "distance"), rows, "neighbors")

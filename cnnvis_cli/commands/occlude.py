@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from cnnvis_cli.commands.shared import heat_views
-from cnnvis_cli.commands.shared.heat_views import Gallery, View
+from cnnvis_cli.commands.shared.described import shows
+from cnnvis_cli.commands.shared.fill import parse_fill
+from cnnvis_cli.commands.shared.heat_views import MapSheet, View
 from cnnvis_cli.config.occlude import OccludeConfig
-from cnnvis_cli.engine.attribution.occlusion import Occlusion, fill_image, occlude, parse_fill
+from cnnvis_cli.engine.attribution.occlusion import Occlusion, fill_image, occlude
 from cnnvis_cli.engine.attribution.targets import Target, resolve_target
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.jobs.job import Job
@@ -18,20 +20,21 @@ from cnnvis_cli.pictures.read import find_pictures
 
 
 def run(config: OccludeConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     sources = find_pictures(config.image)
-    gallery, rows = Gallery(network.size), []
+    maps, rows = MapSheet(network.size), []
     for view in heat_views.views(job, network, sources, config.size, config.crop):
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
-        rows.append({"picture": view.source.name, **_judge(config, network, view, target, found)})
+        shows(job.record, [target.logit])
+        rows.append({"picture": view.source.name, **_scores_of(config, network, view, target, found)})
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:
-            gallery.add(view, view.enlarge(found.heat), target.label, heat_views.caption(target, rows[-1]["value"]))
+            maps.add(view, view.enlarge(found.heat), target.label, heat_views.caption(target, rows[-1]["value"]))
     if len(sources) > 1:
-        job.save_image(gallery.sheet())
-        job.save_image(gallery.mean_sheet(), "means")
+        job.results.save_image(maps.sheet())
+        job.results.save_image(maps.mean_sheet(), "means")
     heat_views.record(job, rows)
 
 
@@ -56,7 +59,7 @@ def _occlude(config: OccludeConfig, job: Job, network: Network, view: View, targ
     return found
 
 
-def _judge(config: OccludeConfig, network: Network, view: View, target: Target, found: Occlusion) -> dict[str, Any]:
+def _scores_of(config: OccludeConfig, network: Network, view: View, target: Target, found: Occlusion) -> dict[str, Any]:
     """What the sidecar says about one picture."""
     row: dict[str, Any] = {
         "target": target.label,
@@ -86,9 +89,9 @@ def _shown_box(view: View, found: Occlusion) -> tuple[float, float, float, float
 def _save_one(config: OccludeConfig, job: Job, view: View, target: Target, found: Occlusion, row: dict[str, Any]) -> None:
     large = view.enlarge(found.heat.to(view.shown.device))
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
-    box = heat_views.marked(view.shown, _shown_box(view, found))
+    box = heat_views.framed(view.shown, _shown_box(view, found))
     fall = found.clean - row["largest_drop"]
-    tiles = [
+    tiles: list[Any] = [
         (
             box,
             heat_views.caption(target, found.clean) if config.measure == "probability" else f"{target.label} {found.clean:.3g}",
@@ -96,8 +99,8 @@ def _save_one(config: OccludeConfig, job: Job, view: View, target: Target, found
         (colors, f"drop of {config.measure if target.index is not None else target.label}"),
         (over, f"window covered: {fall:.0%}" if config.measure == "probability" and target.index is not None else "overlay"),
     ]
-    job.save_image(heat_views.figure(tiles))
-    job.save_image(colors, "heat")
-    job.save_image(over, "overlay")
+    job.results.save_image(heat_views.figure(tiles))
+    job.results.save_picture(colors, "heat")
+    job.results.save_picture(over, "overlay")
     if config.raw:
-        job.save_array(large, "heat")
+        job.results.save_array(large, "heat")

@@ -13,10 +13,10 @@ from cnnvis_cli.engine.locality.receptive_field import ReceptiveField, receptive
 from cnnvis_cli.engine.network.activations import activations, middle_layer
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
-from cnnvis_cli.engine.units.top_patches import Exemplars
+from cnnvis_cli.engine.units.top_patches import TopPatches
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.read import Source, find_pictures, resize, to_square
+from cnnvis_cli.pictures.read import PictureFile, find_pictures, resize, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 # Side of a patch on the sheet, in pixels, at least. What lies beyond the picture's border is of this grey.
@@ -26,7 +26,7 @@ Patch = dict[str, Any]
 
 
 def run(config: PatchesConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     layer = config.layer or middle_layer(network)
     units = parse_numbers(config.channel, network.layer(layer).channels, f"channel of {layer}")
     sources = find_pictures(config.images)
@@ -34,14 +34,17 @@ def run(config: PatchesConfig, job: Job) -> None:
     field = receptive_fields(network)[network.layer(layer).name]
     patches = [_patches(found, row, unit, sources, field) for row, unit in enumerate(units)]
     if not any(patches):
-        raise job.unreadable(sources)
+        raise job.inputs.unreadable(sources)
     tiles = _cut(job, network, patches, field)
     captions = [_caption(patch) for row in patches for patch in row]
-    job.save_image(sheet(tiles, captions, columns=max(map(len, patches))).image)
+    job.results.save_image(sheet(tiles, captions, columns=max(map(len, patches))).image)
     columns = ("unit", "rank", "value", "file", "row", "column", "top", "bottom", "left", "right")
-    job.save_csv(columns, [[patch[key] for key in columns] for row in patches for patch in row], "patches")
-    job.scores.update(layer=layer, units=len(units), pictures=len(sources) - len(job.skipped), left_out=len(job.skipped))
-    job.scores["receptive_field"] = "x".join(map(str, field.size)) if field.size else "whole picture"
+    job.results.save_csv(columns, [[patch[key] for key in columns] for row in patches for patch in row], "patches")
+    job.record.shows(layers=[layer])
+    job.scores.update(
+        layer=layer, units=len(units), pictures=len(sources) - len(job.inputs.skipped), left_out=len(job.inputs.skipped)
+    )
+    job.scores["receptive_field"] = list(field.size) if field.size else None  # rows, columns; None: the whole picture
     job.scores["mean_of_best"] = float(sum(row[0]["value"] for row in patches) / len(patches))
     labels = [[patch["source"].label for patch in row] for row in patches]
     if len({source.label for source in sources}) > 1:
@@ -51,32 +54,35 @@ def run(config: PatchesConfig, job: Job) -> None:
 
 
 def _search(
-    config: PatchesConfig, job: Job, network: Network, layer: str, units: list[int], sources: list[Source]
-) -> Exemplars:
+    config: PatchesConfig, job: Job, network: Network, layer: str, units: list[int], sources: list[PictureFile]
+) -> TopPatches:
     """One pass over the pictures, however many. Ctrl-C keeps the state; the same command goes on from there."""
-    found = Exemplars(len(units), min(config.count, len(sources)))
+    found = TopPatches(len(units), min(config.count, len(sources)))
     number = {source: i for i, source in enumerate(sources)}
     done = 0
-    if (state := job.saved_state) is not None and state["pictures"] == len(sources):
-        found.values, found.places, done, job.skipped = state["values"], state["places"], state["done"], state["skipped"]
+    if (state := job.resume.get("search")) is not None and state["pictures"] == len(sources):
+        found.values, found.places, done = state["values"], state["places"], state["done"]
+        job.inputs.skipped.update(state["skipped"])
     sides = (network.size, network.preprocessing.resize)
     try:
-        for part, pictures in job.stream(sources[done:], *sides, batch=config.batch, label=f"patches of {layer}"):
-            with torch.no_grad():
-                maps = activations(network, pictures, [layer])[layer][:, units]
-            numbers = torch.tensor([number[source] for source in part])
-            found.update(maps, numbers)
-            done = int(numbers[-1]) + 1
+        with job.track(f"patches of {layer}", len(sources) - done) as bar:
+            for part, pictures in job.inputs.stream(sources[done:], *sides, batch=config.batch, bar=bar):
+                with torch.no_grad():
+                    maps = activations(network, pictures, [layer])[layer][:, units]
+                numbers = torch.tensor([number[source] for source in part])
+                found.update(maps, numbers)
+                done = int(numbers[-1]) + 1
     except Interrupted:
-        state = {"values": found.values, "places": found.places, "done": done, "skipped": job.skipped}
-        job.save_state({**state, "pictures": len(sources)})
+        state = {"values": found.values, "places": found.places, "done": done, "skipped": job.inputs.skipped}
+        job.resume.keep("search", {**state, "pictures": len(sources)})
+        job.resume.save()
         raise Interrupted(
             f"interrupted after {done} of {len(sources)} pictures. The same command goes on from there."
         ) from None
     return found
 
 
-def _patches(found: Exemplars, row: int, unit: int, sources: list[Source], field: ReceptiveField) -> list[Patch]:
+def _patches(found: TopPatches, row: int, unit: int, sources: list[PictureFile], field: ReceptiveField) -> list[Patch]:
     """One unit's row, best first."""
     patches = []
     for rank, value in enumerate(found.values[row].tolist()):
@@ -97,14 +103,14 @@ def _caption(patch: Patch) -> str:
 
 def _cut(job: Job, network: Network, patches: list[list[Patch]], field: ReceptiveField) -> list[Tensor]:
     """The tiles of the sheet (3, S, S'), in the order of the rows. The pictures are read once more, one at a time."""
-    winners: dict[Source, list[tuple[int, Patch]]] = {}
+    winners: dict[PictureFile, list[tuple[int, Patch]]] = {}
     flat = [patch for row in patches for patch in row]
     for number, patch in enumerate(flat):
         winners.setdefault(patch["source"], []).append((number, patch))
     tiles = [torch.empty(0)] * len(flat)
     with job.track("cutting", len(winners)) as bar:
         for done, (source, theirs) in enumerate(winners.items(), start=1):
-            square = to_square(job.read(source), network.size, network.preprocessing.resize)[0].cpu()
+            square = to_square(job.inputs.read(source), network.size, network.preprocessing.resize)[0].cpu()
             for number, patch in theirs:
                 tiles[number] = _tile(square, patch, field)
             bar.advance(done)

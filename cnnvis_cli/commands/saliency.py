@@ -8,40 +8,43 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from cnnvis_cli.commands.shared import heat_views
-from cnnvis_cli.commands.shared.heat_views import Gallery, View
+from cnnvis_cli.commands.shared.described import shows
+from cnnvis_cli.commands.shared.fill import parse_fill
+from cnnvis_cli.commands.shared.heat_views import MapSheet, View
 from cnnvis_cli.config.saliency import SaliencyConfig
 from cnnvis_cli.engine.attribution import gradients
 from cnnvis_cli.engine.attribution.faithfulness import sanity_check
-from cnnvis_cli.engine.attribution.occlusion import fill_image, parse_fill
+from cnnvis_cli.engine.attribution.occlusion import fill_image
 from cnnvis_cli.engine.attribution.segmentation import object_mask
 from cnnvis_cli.engine.attribution.targets import Target, resolve_target
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.pixels import gaussian_blur
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import find_pictures
-from cnnvis_cli.pictures.write import to_image
 
 
 def run(config: SaliencyConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     sources = find_pictures(config.image)
-    gallery, rows = Gallery(network.size), []
+    maps, rows = MapSheet(network.size), []
     with job.track(f"saliency {config.method}", len(sources)) as bar:
         for view in heat_views.views(job, network, sources, config.size, config.crop):
             target = resolve_target(config.target, network, view.seen)
             heat = _heat(config, network, view.seen, target.logit)
-            rows.append({"picture": view.source.name, **_judge(config, network, view.seen, heat, target)})
+            shows(job.record, [target.logit])
+            rows.append({"picture": view.source.name, **_scores_of(config, network, view.seen, heat, target)})
             if len(sources) == 1:
                 _save_one(config, job, view, heat, target, rows[0])
             else:
-                gallery.add(view, view.enlarge(heat), target.label, heat_views.caption(target, rows[-1]["value"]))
-            bar.advance(len(rows) + len(job.skipped))
+                maps.add(view, view.enlarge(heat), target.label, heat_views.caption(target, rows[-1]["value"]))
+            bar.advance(len(rows) + len(job.inputs.skipped))
     if len(sources) > 1:
-        job.save_image(gallery.sheet())
-        job.save_image(gallery.mean_sheet(), "means")
+        job.results.save_image(maps.sheet())
+        job.results.save_image(maps.mean_sheet(), "means")
     heat_views.record(job, rows)
 
 
@@ -73,13 +76,12 @@ def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objec
 def _smoothed(heat: Tensor, sigma: float) -> Tensor:
     if sigma < 0.1:
         return heat
-    side = 2 * min(max(1, round(3 * sigma)), min(heat.shape) - 1) + 1
-    return gaussian_blur(heat[None], [side, side], [sigma, sigma])[0]
+    return gaussian_blur(heat[None], min(max(1, round(3 * sigma)), min(heat.shape) - 1), sigma)[0]
 
 
-def _judge(config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor, target: Target) -> dict[str, Any]:
+def _scores_of(config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor, target: Target) -> dict[str, Any]:
     """What the sidecar says about one picture."""
-    row: dict[str, Any] = {"target": target.label, "value": float(gradients.score(network, image, target.judged))}
+    row: dict[str, Any] = {"target": target.label, "value": float(score(network, target.judged, image))}
     generator = torch.Generator().manual_seed(config.seed)
     if config.score:
         row |= heat_views.faithfulness(network, image, heat, target, generator)
@@ -93,15 +95,15 @@ def _judge(config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor
 def _save_one(config: SaliencyConfig, job: Job, view: View, heat: Tensor, target: Target, row: dict[str, Any]) -> None:
     large = view.enlarge(heat)
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
-    tiles = [(to_image(view.shown), heat_views.caption(target, row["value"])), (colors, config.method), (over, "overlay")]
+    tiles: list[Any] = [(view.shown, heat_views.caption(target, row["value"])), (colors, config.method), (over, "overlay")]
     if config.segment:
         mask = view.enlarge(object_mask(view.seen[0], heat).float()) > 0.5
-        tiles.append((heat_views.outlined(view.shown, mask), "object"))
+        tiles.append((heat_views.cut_out(view.shown, mask), "object"))
         row["object_share"] = float(mask.float().mean())
-    job.save_image(heat_views.figure(tiles))
-    job.save_image(colors, "heat")
-    job.save_image(over, "overlay")
+    job.results.save_image(heat_views.figure(tiles))
+    job.results.save_picture(colors, "heat")
+    job.results.save_picture(over, "overlay")
     if config.segment:
-        job.save_picture(mask.float().expand(3, -1, -1), "mask")
+        job.results.save_picture(mask.float().expand(3, -1, -1), "mask")
     if config.raw:
-        job.save_array(large, "heat")
+        job.results.save_array(large, "heat")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.commands.shared import multiscale, style_pass
+from cnnvis_cli.commands.shared.multiscale import Multiscale, ScalePlan
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.cost import measure
-from cnnvis_cli.engine.optim.loop import Loop, Outcome
-from cnnvis_cli.engine.statistics.statistics import Summary
+from cnnvis_cli.engine.optim.loop import Loop
+from cnnvis_cli.engine.pixels import luma
+from cnnvis_cli.engine.statistics import Summary
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, balance, codes, other_layers, shares, stride, summarize
-from cnnvis_cli.engine.texture.scores import luma
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
@@ -33,20 +33,25 @@ def run(config: StyleConfig, job: Job) -> None:
     if config.in_one_pass:
         style_pass.run(config, job)
         return
-    network = job.network()
+    network = job.inputs.network(config)
     if not config.grid:
         transfer = Transfer(config, job, network)
-        job.scores.update(transfer.scores(job.save_picture(transfer.run("loop"))))
+        picture, run = transfer.run("loop")
+        job.scores.update(transfer.scores(job.results.save_picture(picture), run.plan))
+        run.note(job)
         return
     grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(multiscale.layer_weights(config, network)))
     changes = cells(grid)
     # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
     content = list(config.content_layers) or default_content(list(multiscale.layer_weights(config, network)))
     transfers = [Transfer(config.changed({"content_layers": content} | change), job, network) for change in changes]
-    pictures = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
-    page = sheet([one[0] for one in pictures], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
-    saved = job.save_image(page.image)
-    rows = [one.scores(page.tile(saved, number)) for number, one in enumerate(transfers)]
+    made = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
+    page = sheet([picture[0] for picture, _ in made], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
+    saved = job.results.save_image(page.image)
+    rows = [
+        one.scores(page.tile(saved, number), run.plan) | {"stopped": [outcome.stopped for outcome in run.outcomes]}
+        for number, (one, (_, run)) in enumerate(zip(transfers, made, strict=True))
+    ]
     job.scores["pictures"] = [change | row for change, row in zip(changes, rows, strict=True)]
 
 
@@ -79,7 +84,7 @@ class Transfer:
         self.content_layers = dict(zip(names, config.content_weights or [1.0] * len(names), strict=True))
         for layer in names:
             multiscale.check_maps(network, layer)
-        self.content = job.read_one(config.content)
+        self.content = job.inputs.read_one(config.content)
         self.styles = style_pass.style_pictures(config, job)
         if config.colors == "histogram":
             self.styles = [recolored(one, self.content) for one in self.styles]
@@ -88,12 +93,10 @@ class Transfer:
         self.shares = list(shares(given).values())
         self.masks = self._read_masks()
         self.smooth = multiscale.smoothing(config, network)
-        self.update: Literal["adam", "lbfgs"] = "adam"
-        self.plan = multiscale.UNPLANNED
         self._check_sizes()
 
     def _read_masks(self) -> list[Tensor]:
-        masks = [luma(self.job.read_one(what)) for what in self.config.masks]
+        masks = [luma(self.job.inputs.read_one(what)) for what in self.config.masks]
         for name, mask in zip(self.config.masks, masks, strict=True):
             if mask.shape[-2:] != self.content.shape[-2:]:
                 (mh, mw), (h, w) = mask.shape[-2:], self.content.shape[-2:]
@@ -129,28 +132,26 @@ class Transfer:
         stack.enter_context(pooled(self.network, self.config.pooling))
         return stack
 
-    def run(self, key: str) -> Tensor:
-        """(1, 3, H, W): plan, say what it costs, and go through the scales."""
+    def run(self, key: str) -> tuple[Tensor, Multiscale]:
+        """The picture (1, 3, H, W), and how it was made."""
         config = self.config
         additive = config.statistic != "sliced" and not self.smooth
         with self._variant():
-            if f"plan {key}" not in self.job.memory:
-                self.update = multiscale.update_of(config, changing=False, tiled=False)
-                first = self._loop(multiscale.ladder(config.size or 256, config.smallest)[0], 0, None)
-                cost = measure(first.evaluate, first.image())
-                height, width = self._shape(1000)
-                largest = max(self.content.shape[-2:])
-                plan = multiscale.make_plan(config, config.size, largest, min(height, width) / 1000, cost, additive)
-                self.job.memory[f"plan {key}"] = plan.as_dict()
-            self.plan = plan = multiscale.Plan(**self.job.memory[f"plan {key}"])
-            self.update = multiscale.update_of(config, changing=False, tiled=plan.tile > 0)
-            multiscale.announce(self.job, plan, key)
-            outcomes = multiscale.run_scales(self.job, plan, self._loop, key)
-        self.outcomes: list[Outcome] = outcomes
-        result = self._cropped(outcomes[-1].pictures, plan.sizes[-1])
+            height, width = self._shape(1000)
+            run = multiscale.run_multiscale(
+                self.job,
+                config,
+                self._loop,
+                key,
+                size=config.size,
+                largest=max(self.content.shape[-2:]),
+                aspect=min(height, width) / 1000,
+                tileable=additive,
+            )
+        result = self._cropped(run.pictures, run.plan.sizes[-1])
         if config.colors == "content":
             result = with_colors_of(result, resize(self.content, *result.shape[-2:]))
-        return result
+        return result, run
 
     def _bleed(self, size: int) -> int:
         return min(self.config.bleed, min(self._shape(size)) // 2)
@@ -160,8 +161,9 @@ class Transfer:
         bleed = self._bleed(size)
         return pictures[..., bleed : bleed + height, bleed : bleed + width]
 
-    def _loop(self, size: int, number: int, before: Tensor | None) -> Loop:
-        config, network, plan = self.config, self.network, self.plan
+    def _loop(self, plan: ScalePlan, size: int, number: int, before: Tensor | None) -> Loop:
+        config, network = self.config, self.network
+        update = multiscale.update_of(config, changing=False, tiled=plan.tile > 0)
         height, width = self._shape(size)
         bleed = [self._bleed(size)] * 4
 
@@ -173,7 +175,7 @@ class Transfer:
         tile = plan.tile_at(size)
         tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
         code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
-        statistic = multiscale.statistic_of(config, generator, self.update == "adam")
+        statistic = multiscale.statistic_of(config, generator, update == "adam")
         loss = StyleLoss(
             statistic,
             self._regions(statistic, size, bled, tiled),
@@ -184,7 +186,7 @@ class Transfer:
             self.smooth,
         )
         return multiscale.loop_for(
-            config, network, loss, start, steps=plan.steps, generator=generator, update=self.update, tiled=tiled
+            config, network, loss, start, steps=plan.steps, generator=generator, update=update, tiled=tiled
         )
 
     def _start(self, bled: Any, generator: torch.Generator, size: int) -> Tensor:
@@ -196,7 +198,7 @@ class Transfer:
         if self.config.start == "style":
             return bled(self.styles[0])
         if self.config.start != "content":
-            return bled(self.job.read_one(self.config.start))
+            return bled(self.job.inputs.read_one(self.config.start))
         start = bled(self.content)
         if self.config.colors == "style" and not self.masks:  # the palette at once: pixel by pixel it takes hundreds of steps
             dyed = sum(share * recolored(start, one) for share, one in zip(self.shares, self.styles, strict=True))
@@ -229,13 +231,13 @@ class Transfer:
             for i, (mask, area) in enumerate(zip(self.masks, areas, strict=True))
         ]
 
-    def scores(self, saved: Tensor) -> dict[str, Any]:
+    def scores(self, saved: Tensor, plan: ScalePlan) -> dict[str, Any]:
         """Measured on the saved file, at layers that were not optimized; with what the content and the style themselves get."""
         size = max(saved.shape[-2:])
         others = other_layers(self.network, self.layers)
         content = resize(self.content, *saved.shape[-2:])
         styles = [self._style_at(one, size) for one in self.styles]
-        tile = self.plan.tile_at(size)
+        tile = plan.tile_at(size)
         with self._variant():
 
             def style_distance(picture: Tensor) -> float:
@@ -251,5 +253,6 @@ class Transfer:
                 "content_distance_of_style": content_distance(resize(styles[0], *saved.shape[-2:])),
             }
         found["style_ratio"] = found["style_distance"] / max(found["style_distance_of_content"], 1e-9)
-        self.job.record(trace=[outcome.means for outcome in self.outcomes], score_layers=others)
-        return found | {"stopped": ", ".join(dict.fromkeys(outcome.stopped for outcome in self.outcomes))}
+        self.job.record.note(score_layers=others)
+        self.job.record.shows(layers=[*self.layers, *self.content_layers])
+        return found

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.commands.shared import multiscale
+from cnnvis_cli.commands.shared.multiscale import Multiscale, ScalePlan
 from cnnvis_cli.config.texture import TextureConfig
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.cost import measure
-from cnnvis_cli.engine.optim.loop import Loop, Outcome
+from cnnvis_cli.engine.optim.loop import Loop
 from cnnvis_cli.engine.optim.transforms import jitter
 from cnnvis_cli.engine.synthesis.colors import recolored
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, other_layers, stride, summarize, wraps
@@ -31,29 +31,30 @@ GREY = 2 / 255
 
 
 def run(config: TextureConfig, job: Job) -> None:
-    network = job.network()
+    network = job.inputs.network(config)
     exemplar = _exemplar(config, job)
     if config.method != "statistics":
-        saved = job.save_picture(_from_patches(config, job, exemplar))
+        saved = job.results.save_picture(_from_patches(config, job, exemplar))
         job.scores.update(_scores(config, network, saved, exemplar, list(multiscale.layer_weights(config, network)), 0))
         return
     layers = multiscale.layer_weights(config, network)
+    job.record.shows(layers=list(layers))
     if not config.strip:
         synthesis = Synthesis(config, job, network, exemplar, layers)
-        saved = job.save_picture(synthesis.run("loop"))
-        job.scores.update(_scores(config, network, saved, exemplar, list(layers), synthesis.plan.tile_at(max(config.size))))
-        job.scores["stopped"] = ", ".join(dict.fromkeys(outcome.stopped for outcome in synthesis.outcomes))
-        job.record(trace=[outcome.means for outcome in synthesis.outcomes])
+        picture, made = synthesis.run("loop")
+        saved = job.results.save_picture(picture)
+        job.scores.update(_scores(config, network, saved, exemplar, list(layers), made.plan.tile_at(max(config.size))))
+        made.note(job)
         return
     names = list(layers)
     upto = [dict(list(layers.items())[:count]) for count in range(1, len(names) + 1)]
     pictures = [
-        Synthesis(config, job, network, exemplar, some).run(f"{number}/{len(upto)}")
+        Synthesis(config, job, network, exemplar, some).run(f"{number}/{len(upto)}")[0]
         for number, some in enumerate(upto, start=1)
     ]
     tiles = [exemplar[0], *(one[0] for one in pictures)]
     page = sheet(tiles, ["exemplar", *(f"to {name}" for name in names)], columns=len(tiles))
-    saved = job.save_image(page.image)
+    saved = job.results.save_image(page.image)
     rows = [
         {"layers": list(some), **_scores(config, network, page.tile(saved, number), exemplar, list(some), 0)}
         for number, some in enumerate(upto, start=1)
@@ -62,7 +63,7 @@ def run(config: TextureConfig, job: Job) -> None:
 
 
 def _exemplar(config: TextureConfig, job: Job) -> Tensor:
-    exemplar = job.read_one(config.exemplar)
+    exemplar = job.inputs.read_one(config.exemplar)
     height, width = exemplar.shape[-2:]
     if config.exemplar_size and config.exemplar_size < max(height, width):
         factor = config.exemplar_size / max(height, width)
@@ -114,10 +115,9 @@ class Synthesis:
         self.smooth = multiscale.smoothing(config, network)
         self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= GREY)
         self.step = max(stride(network, layer) for layer in layers)
-        self.update: Literal["adam", "lbfgs"] = "adam"
-        self.rolled = False
-        self.plan = multiscale.UNPLANNED
-        self.outcomes: list[Outcome] = []
+        with self._variant(wrapped=config.tileable):
+            # Where the network sees a border all the same, the picture is rolled at every step.
+            self.rolled = config.tileable and not wraps(network, list(layers), self.step)
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -154,25 +154,16 @@ class Synthesis:
         stack.enter_context(pooled(self.network, self.config.pooling))
         return stack
 
-    def run(self, key: str) -> Tensor:
-        """(1, 3, H, W): plan, say what it costs, and go through the scales."""
+    def run(self, key: str) -> tuple[Tensor, Multiscale]:
+        """The texture (1, 3, H, W), and how it was made."""
         config, size = self.config, max(self.config.size)
+        additive = config.statistic != "sliced" and not self.smooth
         with self._variant(wrapped=config.tileable):
-            # Where the network sees a border all the same, the picture is rolled at every step.
-            self.rolled = config.tileable and not wraps(self.network, list(self.layers), self.step)
-            if f"plan {key}" not in self.job.memory:
-                self.update = multiscale.update_of(config, changing=self.rolled, tiled=False)
-                first = self._loop(multiscale.ladder(size, config.smallest)[0], 0, None)
-                cost = measure(first.evaluate, first.image())
-                additive = config.statistic != "sliced" and not self.smooth
-                plan = multiscale.make_plan(config, size, size, min(config.size) / size, cost, additive)
-                self.job.memory[f"plan {key}"] = plan.as_dict()
-            self.plan = multiscale.Plan(**self.job.memory[f"plan {key}"])
-            self.update = multiscale.update_of(config, changing=self.rolled, tiled=self.plan.tile > 0)
-            multiscale.announce(self.job, self.plan, key)
-            self.outcomes = multiscale.run_scales(self.job, self.plan, self._loop, key)
-        result = self._cropped(self.outcomes[-1].pictures, size)
-        return scores.cut_where_least_seen(result) if config.tileable else result
+            run = multiscale.run_multiscale(
+                self.job, config, self._loop, key, size=size, largest=size, aspect=min(config.size) / size, tileable=additive
+            )
+        result = self._cropped(run.pictures, size)
+        return scores.cut_where_least_seen(result) if config.tileable else result, run
 
     def _bleed(self, size: int) -> int:
         return 0 if self.config.tileable else min(self.config.bleed, min(self._shape(size)) // 2)
@@ -182,8 +173,9 @@ class Synthesis:
         bleed = self._bleed(size)
         return pictures[..., bleed : bleed + height, bleed : bleed + width]
 
-    def _loop(self, size: int, number: int, before: Tensor | None) -> Loop:
+    def _loop(self, plan: ScalePlan, size: int, number: int, before: Tensor | None) -> Loop:
         config, network = self.config, self.network
+        update = multiscale.update_of(config, changing=self.rolled, tiled=plan.tile > 0)
         height, width = self._shape(size)
         bleed = self._bleed(size)
         generator = torch.Generator().manual_seed(config.seed + number)
@@ -193,13 +185,13 @@ class Synthesis:
             start = recolored(start, exemplar)
             start = start.mean(1, keepdim=True).expand_as(start) if self.grey else start
         else:
-            inner = self._cropped(before, self.plan.sizes[number - 1])
+            inner = self._cropped(before, plan.sizes[number - 1])
             # Rolled between scales, so that no place stays on the same side of the pools' grid.
             around = inner.roll(tuple(torch.randint(0, self.step, (2,), generator=generator).tolist()), (2, 3))
             start = _resized_around(around, height, width) if config.tileable else resize(inner, height, width)
             start = F.pad(start, [bleed] * 4, mode="reflect") if bleed else start
-        tile = self.plan.tile_at(size)
-        statistic = multiscale.statistic_of(config, generator, self.update == "adam")
+        tile = plan.tile_at(size)
+        statistic = multiscale.statistic_of(config, generator, update == "adam")
         layers = list(self.layers)
         with self._variant(wrapped=False):
             tiled = Tiled(network, layers, tile) if tile else None
@@ -210,9 +202,9 @@ class Synthesis:
             network,
             StyleLoss(statistic, [region], self.layers, smooth=self.smooth),
             start,
-            steps=self.plan.steps,
+            steps=plan.steps,
             generator=generator,
-            update=self.update,
+            update=update,
             tiled=Tiled(network, layers, tile, circular=config.tileable) if tile else None,
             transform=jitter(max(height, width)) if self.rolled else None,
             gradient=_grey if self.grey else None,

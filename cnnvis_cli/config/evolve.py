@@ -14,7 +14,7 @@ _PAPER = {"strategy": "map_elites", "goal": None}
 
 
 class EvolveConfig(NetworkConfig):
-    """Nguyen, Yosinski, Clune 2015, "Deep Neural Networks are Easily Fooled" (background text 2)."""
+    """Nguyen, Yosinski, Clune 2015, "Deep Neural Networks are Easily Fooled"."""
 
     # Numbers of the paper (sections 2.2 and 3) and, where it is silent, of the authors' code. Deviations in configs/evolve/.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -41,7 +41,7 @@ FractionList = Annotated[tuple[float, ...], BeforeValidator(fractions)]
 class FoolConfig(NetworkConfig):
     """Change pictures so little that one hardly sees it, and so that the network answers something else.
 
-    What counts is the saved 8-bit PNG, read and judged again (background texts 1, 2, 4 and 5).
+    What counts is the saved 8-bit PNG, read and judged again.
     """
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders, sample:NAME, or noise")

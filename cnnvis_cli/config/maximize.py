@@ -13,7 +13,7 @@ Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguye
 
 
 class MaximizeConfig(NetworkConfig):
-    """argmax over x of objective(x) - regularizers(x)  (background texts 1 to 5)."""
+    """argmax over x of objective(x) - regularizers(x) ."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # Erhan, Bengio, Courville, Vincent 2009: plain gradient ascent from noise; there with a norm constraint.

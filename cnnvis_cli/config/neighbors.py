@@ -10,7 +10,7 @@ from cnnvis_cli.config.base import CollectionConfig, TextList, collection_name
 
 
 class NeighborsConfig(CollectionConfig):
-    """Nearest neighbours in a layer's feature space beside those in pixel space (background texts 3 and 5)."""
+    """Nearest neighbours in a layer's feature space beside those in pixel space."""
 
     query: TextList = Field((), description="pictures to start from; some of `images`, of different classes, if empty")
     rows: int = Field(6, ge=1, le=100, description="how many of them are shown")

@@ -10,7 +10,7 @@ from cnnvis_cli.config.base import NetworkConfig, Text, TextList
 
 
 class OccludeConfig(NetworkConfig):
-    """Cover one window of a picture after the other and see what the network makes of it (background texts 3, 4 and 5)."""
+    """Cover one window of a picture after the other and see what the network makes of it."""
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")

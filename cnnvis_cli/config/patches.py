@@ -8,7 +8,7 @@ from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_nam
 
 
 class PatchesConfig(NetworkConfig):
-    """The patches of many pictures that excite each unit most (background texts 3 and 5: maximally activating patches)."""
+    """The patches of many pictures that excite each unit most (maximally activating patches)."""
 
     images: TextList = Field(("sample:*",), description="folders, globs, files or samples, separated by commas")
     layer: Text = Field("", description="a layer; the middle one of those with maps if empty")

@@ -14,7 +14,7 @@ Method = Literal[
 
 
 class SaliencyConfig(NetworkConfig):
-    """Which pixels of a picture a class or a unit depends on (background texts 3, 4 and 5)."""
+    """Which pixels of a picture a class or a unit depends on."""
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")

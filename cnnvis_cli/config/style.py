@@ -29,7 +29,7 @@ NOT_IN_A_PASS = (
 
 
 class StyleConfig(StatisticsConfig):
-    """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015; background texts 1 to 4)."""
+    """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015)."""
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
     style: TextList = Field(

@@ -10,6 +10,14 @@ class UserError(ValueError):
     """A mistake in what was asked for (exit 2): unknown layer, class out of range, missing file."""
 
 
+class Refused(UserError):
+    """A network that cannot be looked at. `kind`: of the reason, so that who knows where it came from can add the remedy."""
+
+    def __init__(self, kind: str, fact: str) -> None:
+        super().__init__(fact)
+        self.kind, self.fact = kind, fact
+
+
 class RunError(RuntimeError):
     """The run itself failed (exit 1): disk full, out of memory, an evaluator that died."""
 

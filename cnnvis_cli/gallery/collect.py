@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,16 +12,11 @@ from urllib.parse import quote
 
 from cnnvis_cli.config.load import build_config, parse_settings
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.jobs.record import config_hash, read_sidecar
+from cnnvis_cli.jobs.names import config_hash
+from cnnvis_cli.jobs.record import Record, read_record
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _POINTS, _LINES = 120, 24
-# `channel:conv3_1:5`, also within sums and with a minus before it.
-_UNIT = re.compile(r"\b(?:channel|neuron|layer|direction):([\w.]+)")
-_CHANNEL = re.compile(r"^-?(?:channel|neuron):([\w.]+):(\d+)")
-_CLASS = re.compile(r"\b(?:class|prob|logit):([^;+*]+?)(?=\s*(?:[;+*]|$|\s-\s))")
-_LAYER_KEYS = ("layer", "layers", "style_layers", "content_layer")
-_CLASS_KEYS = ("target", "class", "classes", "cls", "label")
 
 
 def collect(folder: Path, page: Path) -> dict[str, Any]:
@@ -32,11 +26,11 @@ def collect(folder: Path, page: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}'. Results lie in runs/, or where --out says.")
-    found = [(path, values) for path in _sidecars(folder) if "config_hash" in (values := read_sidecar(path))]
+    found = [(path, record) for path in _sidecars(folder) if (record := read_record(path)) is not None]
     if not found:
         raise UserError(f"{folder} holds no results (a picture with its .json).")
-    defaults = {command: default_values(command) for command in sorted({str(v.get("command")) for _, v in found})}
-    items = [_item(path, values, page.absolute().parent, defaults) for path, values in found]
+    defaults = {command: default_values(command) for command in sorted({record.command for _, record in found})}
+    items = [_item(path, record, page.absolute().parent, defaults) for path, record in found]
     return {"defaults": defaults, "items": items}
 
 
@@ -46,47 +40,33 @@ def _sidecars(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(names) if name.endswith(".json") and not name.startswith("."))
 
 
-def _item(path: Path, values: Mapping[str, Any], base: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    config, scores = values.get("config", {}), values.get("scores", {})
-    command = str(values.get("command"))
-    files = [path.parent / name for name in values.get("files", []) if (path.parent / name).exists()]
-    texts = [str(config.get("objective", "")), *(str(row.get("objective", "")) for row in _rows(scores))]
-    layers = [layer for text in texts for layer in _UNIT.findall(text)] + _named(config, _LAYER_KEYS)
-    classes = [name.strip() for text in texts for name in _CLASS.findall(text)] + _named(config, _CLASS_KEYS)
+def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    command, config = record.command, record.config
+    files = [path.parent / name for name in record.files if (path.parent / name).exists()]
     return {
         "command": command,
-        "name": str(values.get("name", path.stem)),
+        "name": record.name or path.stem,
         "folder": os.path.relpath(path.parent, base).replace(os.sep, "/"),
         "model": str(config.get("model", "")),
-        "layers": list(dict.fromkeys(layers)),
-        "classes": list(dict.fromkeys(classes)),
+        "layers": list(map(str, record.layers)),
+        "classes": list(map(str, record.classes)),
         "files": [_link(file, base) for file in files],
         "paths": [str(file) for file in files],  # for the thumbnails; taken out again
         "sidecar": _link(path, base),
         "time": path.stat().st_mtime,
-        "seconds": values.get("seconds"),
-        "device": values.get("device"),
-        "scores": _flat(scores),
+        "seconds": record.seconds,
+        "device": record.device,
+        "scores": _flat(record.scores),
         "config": {key: value for key, value in config.items() if defaults.get(command, {}).get(key) != value},
-        "traces": _traces(values.get("trace")),
-        "tiles": _tiles(values),
-        "line": command_line(command, config, str(values.get("config_hash")), path),
+        "traces": _traces(record.trace),
+        "tiles": _tiles(record),
+        "line": command_line(command, config, record.config_hash, path),
     }
 
 
 def _rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = scores.get("pictures", [])
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _named(config: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
-    values = [config.get(key) for key in keys]
-    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    return [
-        str(item)
-        for item in flat
-        if isinstance(item, str | int) and not isinstance(item, bool) and str(item) not in ("", "auto")
-    ]
 
 
 def _link(path: Path, base: Path) -> str:
@@ -121,16 +101,15 @@ def _thinned(line: list[Any]) -> list[float | None]:
     return [float(f"{line[i]:.5g}") if isinstance(line[i], int | float) else None for i in at]
 
 
-def _tiles(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tiles(record: Record) -> list[dict[str, Any]]:
     """Where on the sheet which channel is: what the atlas is put together from. A picture by itself has no box."""
-    scores = values.get("scores", {})
-    rows, boxes = _rows(scores), values.get("tiles", [])
-    if not rows and "objective" in scores:
-        rows, boxes = [scores], [None]
+    rows = _rows(record.scores) or [record.scores]
+    boxes: list[Any] = list(record.tiles) or [None]
     tiles: dict[tuple[str, int], dict[str, Any]] = {}
-    for row, box in zip(rows, boxes, strict=False):
-        if match := _CHANNEL.match(str(row.get("objective", ""))):
-            layer, channel = match[1], int(match[2])
+    for asked, row, box in zip(record.asked, rows, boxes, strict=False):
+        first = asked[0] if isinstance(asked, list) and asked else {}
+        layer, channel = first.get("layer"), first.get("index")
+        if first.get("kind") in ("channel", "neuron") and isinstance(layer, str) and isinstance(channel, int):
             tiles.setdefault((layer, channel), {"layer": layer, "channel": channel, "box": box, "value": row.get("value")})
     return list(tiles.values())
 

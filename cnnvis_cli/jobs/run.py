@@ -1,9 +1,8 @@
-"""Running one job from its config to its files, and saying how it went."""
+"""Running one job from its config to its files."""
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,41 +11,34 @@ from pathlib import Path
 import torch
 
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.engine.devices import select_device
-from cnnvis_cli.errors import Interrupted, OutOfMemory, RunError
-from cnnvis_cli.jobs.job import Job, Session
-from cnnvis_cli.pictures.write import plain
-from cnnvis_cli.registry import page
+from cnnvis_cli.errors import Interrupted, OutOfMemory
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.report import Ran
+from cnnvis_cli.jobs.session import Session
+from cnnvis_cli.registry import command_module
 
 
-def make_session(
-    device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
-) -> Session:
-    """A session on a device. Raises UserError where the device is absent."""
-    return Session(select_device(device), quiet, overwrite, offline, trust_code)
+def run_job(command: str, config: CommandConfig, folder: Path, session: Session) -> Ran:
+    """Run one job to its record, unless it lies there already.
 
-
-def run_job(command: str, config: CommandConfig, folder: Path, session: Session) -> tuple[Job, bool]:
-    """Run one job to its sidecar. The second value is False where the result was there already.
-
-    Where memory runs out, the batch is halved until it fits; the result stays that of `config`, and its sidecar says so.
+    Where memory runs out, the batch is halved until it fits; the result stays that of `config`, and its record says so.
     Raises UserError, RunError, or Interrupted once what there is has been saved.
     """
-    job = Job(command, config, folder, session)
+    job, fitted = Job(command, config, folder, session), config
     if not job.begin():
-        return job, False
+        return Ran(job.record, folder, fresh=False)
     with session.interrupt.listen():
         while True:
             try:
                 with out_of_memory_is_said():
-                    page(command).run(job.fitted, job)
+                    command_module(command).run(fitted, job)
                 break
             except OutOfMemory:
-                smaller = halved(job.fitted)
-                if smaller is None:
+                if (smaller := halved(fitted)) is None:
                     raise
-                print(f"{command} {job.name}: out of memory; going on with batch={_batch(smaller)}.", file=sys.stderr)
-                job = Job(command, config, folder, session, fitted=smaller)
+                fitted = smaller
+                print(f"{command} {job.name}: out of memory; going on with batch={_batch(fitted)}.", file=sys.stderr)
+                job = Job(command, config, folder, session, fitted=fitted)
             except KeyboardInterrupt:
                 raise Interrupted("interrupted; what was not finished is lost.") from None
             # Outside the handler, where the error's traceback no longer holds what filled the memory.
@@ -55,7 +47,7 @@ def run_job(command: str, config: CommandConfig, folder: Path, session: Session)
                 torch.cuda.empty_cache()
             job.begin()
         job.finish()
-    return job, True
+    return Ran(job.record, folder, fresh=True)
 
 
 def _batch(config: CommandConfig) -> int:
@@ -81,35 +73,3 @@ def out_of_memory_is_said() -> Iterator[None]:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
             raise OutOfMemory(f"out of memory. {remedy}") from None
         raise
-
-
-def report(job: Job, fresh: bool, *, as_json: bool, quiet: bool) -> None:
-    """Result paths on stdout (or one JSON line), the scores on stderr.
-
-    Raises RunError where pictures had to be left out: the result is there, and the exit code says that it lacks them.
-    """
-    if as_json:
-        line = {"command": job.command, "name": job.name, "sidecar": job.sidecar, "files": job.files, "fresh": fresh}
-        print(json.dumps(plain({**line, "skipped": job.skipped, "scores": job.scores}), ensure_ascii=False), flush=True)
-    else:
-        for path in job.files:
-            print(path, flush=True)
-    if not quiet:
-        if not fresh:
-            print(f"{job.sidecar} is the result of this very config; kept. (--overwrite makes it anew)", file=sys.stderr)
-        for key, value in job.scores.items():
-            if not isinstance(value, dict | list | tuple):
-                shown = f"{value:.4g}" if isinstance(value, float) else value
-                print(f"  {key.replace('_', ' ')}: {shown}", file=sys.stderr)
-    if job.skipped:
-        _say_skipped(job)
-
-
-def _say_skipped(job: Job, most: int = 10) -> None:
-    reasons = list(job.skipped.values())
-    for reason in reasons[:most]:
-        print(f"left out: {reason}", file=sys.stderr)
-    rest = f" ({len(reasons) - most} more are named in the sidecar)" if len(reasons) > most else ""
-    many = len(reasons) > 1
-    what = f"{len(reasons)} pictures that could not be read were" if many else "1 picture that could not be read was"
-    raise RunError(f"{what} left out{rest}; the result was made without {'them' if many else 'it'}.")

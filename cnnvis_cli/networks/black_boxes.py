@@ -1,6 +1,6 @@
 """Black boxes from outside: a Python function, an ONNX file, an HTTP endpoint. And what stands before them: budget and cache.
 
-All of them are `Evaluator`s: from images (N, H, W, 3) uint8, sRGB, to probabilities (N, classes).
+All of them are `BlackBox`s: from images (N, H, W, 3) uint8, sRGB, to probabilities (N, classes).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnvis_cli.engine.evolution import BudgetError, Evaluator
-from cnnvis_cli.engine.network.network import LUMA
+from cnnvis_cli.engine.evolution import BlackBox, QueriesSpent
+from cnnvis_cli.engine.pixels import LUMA
 from cnnvis_cli.errors import RunError, UserError
 
 _MAX_ANSWER = 256 * 2**20  # bytes
 
 
-def load_function(place: str, *, trust_code: bool) -> Evaluator:
+def load_function(place: str, *, trust_code: bool) -> BlackBox:
     """`package.module:function`, taking (N, H, W, 3) uint8 and returning (N, classes) probabilities. Runs the user's code."""
     if not trust_code:
         raise UserError(f"evaluator={place} would run your Python code. Add --trust-code if you trust it.")
@@ -50,7 +50,7 @@ def load_function(place: str, *, trust_code: bool) -> Evaluator:
 class Guarded:
     """A function called in a thread of its own: what it raises, and that it takes longer than `timeout` s, is a RunError."""
 
-    def __init__(self, evaluate: Evaluator, name: str, timeout: float) -> None:
+    def __init__(self, evaluate: BlackBox, name: str, timeout: float) -> None:
         self.evaluate, self.name, self.timeout = evaluate, name, timeout
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ class Http:
 class Softmax:
     """For black boxes that answer logits."""
 
-    def __init__(self, evaluate: Evaluator) -> None:
+    def __init__(self, evaluate: BlackBox) -> None:
         self.evaluate = evaluate
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -173,15 +173,17 @@ class Softmax:
         return powers / powers.sum(-1, keepdims=True)
 
 
-class Budget:
+class QueryLimit:
     """Counts the images that are asked about and refuses those beyond `queries`; in calls of at most `batch` images."""
 
-    def __init__(self, evaluate: Evaluator, queries: int | None = None, batch: int = 64) -> None:
+    def __init__(self, evaluate: BlackBox, queries: int | None = None, batch: int = 64) -> None:
         self.evaluate, self.queries, self.batch, self.asked = evaluate, queries, batch, 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         if self.queries is not None and self.asked + len(images) > self.queries:
-            raise BudgetError(f"the budget of {self.queries} queries is spent ({self.asked} asked, {len(images)} more wanted).")
+            raise QueriesSpent(
+                f"the budget of {self.queries} queries is spent ({self.asked} asked, {len(images)} more wanted)."
+            )
         parts = []
         for start in range(0, len(images), self.batch):
             batch = images[start : start + self.batch]
@@ -196,7 +198,7 @@ class Budget:
 class Cache:
     """Asks about each picture once. With a file (one line of JSON per picture) also across runs."""
 
-    def __init__(self, evaluate: Evaluator, path: Path | None = None) -> None:
+    def __init__(self, evaluate: BlackBox, path: Path | None = None) -> None:
         self.evaluate, self.path = evaluate, path
         self.known: dict[str, list[float]] = {}
         if path is not None and path.exists():

@@ -65,12 +65,7 @@ def model_names() -> list[str]:
 
 def load_network(source: NetworkSpec, device: torch.device) -> tuple[Network, str]:
     """The network and the SHA-256 of its weights. Raises UserError that names the remedy."""
-    if source.model in BUNDLED:
-        parts = _bundled(source)
-    elif ":" in source.model:
-        parts = _from_factory(source)
-    else:
-        parts = _from_torchvision(source)
+    parts = _parts(source)
     network = Network.frozen(
         source.model,
         parts.module,
@@ -82,6 +77,18 @@ def load_network(source: NetworkSpec, device: torch.device) -> tuple[Network, st
         copied=False,
     )
     return network, parts.digest
+
+
+def load_module(source: NetworkSpec) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """The module as it is, neither frozen nor made faster, for who trains it; what it takes, and its classes."""
+    parts = _parts(source)
+    return parts.module, parts.preprocessing, parts.classes
+
+
+def _parts(source: NetworkSpec) -> _Parts:
+    if source.model in BUNDLED:
+        return _bundled(source)
+    return _from_factory(source) if ":" in source.model else _from_torchvision(source)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

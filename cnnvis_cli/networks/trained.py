@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network.network import LUMA, Preprocessing
+from cnnvis_cli.engine.network.network import Preprocessing
+from cnnvis_cli.engine.pixels import LUMA, luma
 from cnnvis_cli.errors import UserError, did_you_mean
-from cnnvis_cli.networks.load import AS_PRETRAINED, BUNDLED, NetworkSpec, fit_weights, load_network, model_names, read_weights
+from cnnvis_cli.networks.load import AS_PRETRAINED, BUNDLED, NetworkSpec, fit_weights, load_module, model_names, read_weights
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,11 @@ class Start:
             return torch.tensor(values, device=pictures.device).view(1, -1, 1, 1)
 
         if self.preprocessing.grayscale:
-            pictures = (pictures * column(LUMA)).sum(1, keepdim=True)
+            pictures = luma(pictures)
         return (pictures - column(self.preprocessing.mean)) / column(self.preprocessing.std)
 
 
-def starting_point(start: str, architecture: str, session: Any) -> Start | None:
+def starting_point(start: str, architecture: str, offline: bool) -> Start | None:
     """The network that training goes on from; None where `start` is empty. Raises UserError that names what there is."""
     if not start:
         if not architecture:
@@ -52,9 +51,8 @@ def starting_point(start: str, architecture: str, session: Any) -> Start | None:
         raise UserError(f"no network '{start}' to start from.{did_you_mean(start, model_names())}")
     if architecture and architecture != start:
         raise UserError(f"start={start} has its own architecture; architecture={architecture} is for weights from nothing.")
-    network, _ = load_network(NetworkSpec(start, offline=session.offline), torch.device("cpu"))
-    module = copy.deepcopy(network.module).requires_grad_(True)
-    return Start(architecture_of(start), module, network.preprocessing, network.classes)
+    module, preprocessing, classes = load_module(NetworkSpec(start, offline=offline))
+    return Start(architecture_of(start), module.requires_grad_(True), preprocessing, classes)
 
 
 def architecture_of(name: str) -> str:

@@ -14,22 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError, did_you_mean
-from cnnvis_cli.pictures.read import SUFFIXES, Source, find_pictures, read, resize_short, to_square
+from cnnvis_cli.pictures.read import SUFFIXES, PictureFile, find_pictures, read, resize_short, to_square
 
 _BOUND = 1 << 30  # bytes of pictures that are kept
 
 
-def listed(what: Sequence[str], leave_out: Sequence[str] = ()) -> list[Source]:
+def listed(what: Sequence[str], leave_out: Sequence[str] = ()) -> list[PictureFile]:
     """Pictures of folders, globs, files and samples, and of lists: a .txt with a path a line, from the list's own folder (the
     suffix may differ, so that the list of an original data set serves its smaller copy). None of folders called so."""
-    found: list[Source] = []
+    found: list[PictureFile] = []
     for one in what:
         path = Path(one).expanduser()
         found += _of_list(path, leave_out) if path.suffix == ".txt" and path.is_file() else find_pictures(one)
     return [source for source in found if source.label not in leave_out]
 
 
-def _of_list(path: Path, leave_out: Sequence[str]) -> list[Source]:
+def _of_list(path: Path, leave_out: Sequence[str]) -> list[PictureFile]:
     sources = []
     for line in filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())):
         wanted = path.parent / line
@@ -39,7 +39,7 @@ def _of_list(path: Path, leave_out: Sequence[str]) -> list[Source]:
         there = next((candidate for candidate in candidates if candidate.is_file()), None)
         if there is None:
             raise UserError(f"{path} names {line}, which is not there. Paths are taken from the list's own folder.")
-        sources.append(Source(there.stem, there))
+        sources.append(PictureFile(there.stem, there))
     if not sources:
         raise UserError(f"the list {path} is empty.")
     return sources
@@ -51,7 +51,7 @@ class Corpus:
     A picture that cannot be read is skipped, counted in `skipped` (path to reason), and the next one takes its place.
     """
 
-    def __init__(self, sources: Sequence[Source], *, keep: int = 512, bound: int = _BOUND) -> None:
+    def __init__(self, sources: Sequence[PictureFile], *, keep: int = 512, bound: int = _BOUND) -> None:
         if not sources:
             raise UserError("there are no pictures to learn from.")
         self.sources = list(sources)
@@ -130,7 +130,7 @@ class Corpus:
 
 
 def labelled(
-    sources: Sequence[Source], names: Mapping[str, str], classes: Sequence[str] = ()
+    sources: Sequence[PictureFile], names: Mapping[str, str], classes: Sequence[str] = ()
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Folders as labels: the pictures' class numbers (N,), and the classes.
 

@@ -1,4 +1,4 @@
-"""Putting pictures together: sheets of tiles with captions, rows, colour maps."""
+"""Putting pictures together: sheets of tiles with captions, frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -65,14 +64,6 @@ def fit_text(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTy
     while keep > 2 and font.getlength(shorter := f"{text[: keep // 2]}…{text[len(text) - keep // 2 :]}") > width:
         keep -= 1
     return shorter if keep > 2 else text[:1]
-
-
-def colorize(heat: Tensor | np.ndarray, colors: str = "inferno") -> Image.Image:
-    """A map (H, W) in [0, 1] as RGB through one of matplotlib's colour maps."""
-    from matplotlib import colormaps
-
-    values = np.asarray(heat.detach().cpu() if isinstance(heat, Tensor) else heat, dtype=np.float64)
-    return Image.fromarray((colormaps[colors](values.clip(0, 1))[..., :3] * 255).round().astype(np.uint8))
 
 
 def framed(image: Image.Image, color: tuple[int, int, int], width: int = 3) -> Image.Image:

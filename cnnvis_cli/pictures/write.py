@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.atomic import atomic
 
 
 def to_image(picture: Tensor) -> Image.Image:
     """8-bit RGB of one picture (3, H, W) or (1, 3, H, W) in [0, 1], rounded to nearest."""
-    values = (picture.detach().reshape(picture.shape[-3:]).clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_bytes(picture.reshape(picture.shape[-3:])).permute(1, 2, 0).cpu().numpy())
 
 
 def write_png(path: Path, image: Image.Image, text: Mapping[str, str] | None = None) -> None:
@@ -83,12 +82,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     writer.writerow(header)
     writer.writerows(rows)
     with atomic(path) as file:
-        file.write(buffer.getvalue().encode())
-
-
-def write_json(path: Path, values: Any) -> None:
-    with atomic(path) as file:
-        file.write((json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        file.write(buffer.getvalue().encode("utf-8", "replace"))
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -103,25 +97,3 @@ def read_state(path: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         return None
-
-
-_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (Tensor, lambda value: value.tolist()),
-    (np.ndarray, lambda value: value.tolist()),
-    (np.generic, lambda value: value.item()),
-    (Path, str),
-)
-
-
-def plain(value: Any) -> Any:
-    """The same value in JSON's types; a number that is not finite becomes null, floats keep 7 digits."""
-    for kind, convert in _PLAIN:
-        if isinstance(value, kind):
-            value = convert(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if np.isfinite(value) else None
-    return value

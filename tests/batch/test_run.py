@@ -223,9 +223,9 @@ def test_two_runners_never_do_the_same_job(
     def run(config: MaximizeConfig, job: Job) -> None:
         done[job.name] += 1
         time.sleep(0.03)
-        job.save_picture(torch.zeros(3, 8, 8))
+        job.results.save_picture(torch.zeros(3, 8, 8))
 
-    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=run))
+    monkeypatch.setattr(job_run, "command_module", lambda command: SimpleNamespace(run=run))
     options = Options(out=str(tmp_path / "out"), quiet=True, devices=["cpu"])
     threads = [threading.Thread(target=run_jobs, args=(str(jobs), [], options)) for _ in range(2)]
     for thread in threads:
@@ -255,9 +255,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
         tried.append(config.batch)
         if config.batch > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        job.save_picture(torch.zeros(3, 8, 8))
+        job.results.save_picture(torch.zeros(3, 8, 8))
 
-    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=run))
+    monkeypatch.setattr(job_run, "command_module", lambda command: SimpleNamespace(run=run))
     ran = cnnvis("run", jobs, "--shard", "1/4", "--out", "out")
     assert ran.code == 0
     assert tried == [16, 8, 4]
@@ -266,5 +266,5 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
     assert (sidecar["config"]["batch"], sidecar["fitted_batch"]) == (16, 4)
     assert cnnvis("run", jobs, "--shard", "1/4", "--out", "out").code == 0
     assert tried == [16, 8, 4]
-    monkeypatch.setattr(job_run, "page", lambda command: SimpleNamespace(run=lambda config, job: torch.empty(10**15)))
+    monkeypatch.setattr(job_run, "command_module", lambda command: SimpleNamespace(run=lambda config, job: torch.empty(10**15)))
     assert "out of memory" in cnnvis("run", jobs, "--shard", "2/4", "--out", "out").err

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision import models
 
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.objectives import layer_energy
 from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.synthesis.dream import mirrored_jitter, smoothing
@@ -34,7 +35,7 @@ def ours() -> Callable[[], object]:
 
     def step() -> object:
         generator = torch.Generator().manual_seed(0)
-        evaluate = evaluator(network, layer_energy(LAYER), transform=mirrored_jitter(32), generator=generator)
+        evaluate = value_gradient(network, layer_energy(LAYER), transform=mirrored_jitter(32), generator=generator)
         image = Pixels(picture())
         return synthesize(Loop(image, evaluate, 1, "normalized", 0.01, generator=generator, gradient=smoothing(1.0)))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torchvision import models
 
-from cnnvis_cli.engine.evolution import Cppn, Direct, Encoding, Evolution, NetworkEvaluator, Shapes
+from cnnvis_cli.engine.evolution import Cppn, Direct, Encoding, Evolution, NetworkBox, Shapes
 from cnnvis_cli.engine.network.network import Network, Preprocessing
 from cnnvis_cli.networks.bundled import minivgg
 from cnnvis_cli.networks.load import NetworkSpec, load_network
@@ -39,7 +39,7 @@ def overhead(name: str, encoding: str) -> None:
     for _ in range(GROWN):  # a judge who picks at random: graphs grow unhindered
         free.step()
         free.archive.scores[:] = 0.0
-    evaluate = NetworkEvaluator(network, BATCH)
+    evaluate = NetworkBox(network, BATCH)
     seen: list[np.ndarray] = []
     free.evaluate = lambda images: seen.append(images) or evaluate(images)[:, :50]  # type: ignore[func-returns-value]
 
@@ -60,7 +60,7 @@ def cost_of_confidence(name: str, generations: int, goal: float = 0.9999) -> Non
     network, _ = load_network(NetworkSpec(name), torch.device("cpu"))
     grayscale = network.preprocessing.grayscale
     for encoding in (Direct(network.size, grayscale=grayscale), Cppn(network.size, grayscale=grayscale)):
-        run = Evolution(encoding, NetworkEvaluator(network), len(network.classes), goal=goal)
+        run = Evolution(encoding, NetworkBox(network), len(network.classes), goal=goal)
         began = time.perf_counter()
         while run.generation < generations and not run.done:
             run.step()
@@ -72,7 +72,7 @@ def cost_of_confidence(name: str, generations: int, goal: float = 0.9999) -> Non
 
 def memory() -> None:
     """A thousand classes of 224 px, directly encoded, on squeezenet1_0: three generations and a saved state."""
-    run = Evolution(Direct(224), NetworkEvaluator(build("squeezenet1_0")), 1000, children=200)
+    run = Evolution(Direct(224), NetworkBox(build("squeezenet1_0")), 1000, children=200)
     for _ in range(3):
         run.step()
     run.state()

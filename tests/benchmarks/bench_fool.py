@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.network.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from cnnvis_cli.networks.load import read_weights
@@ -50,7 +50,7 @@ def contenders(module: nn.Module, pictures: Tensor, *, early: bool) -> dict[str,
     pool = foolbox.attacks.LinfPGD(abs_stepsize=RATE, steps=STEPS)
 
     def ours() -> Tensor:
-        problem = Problem(network, pictures, Goal(labels), Budget("linf", EPSILON))
+        problem = Problem(network, pictures, Goal(labels), Bound("linf", EPSILON))
         return pgd(problem, steps=STEPS, rate=RATE, stop_early=early)
 
     return {

@@ -15,7 +15,8 @@ from torchvision import models
 
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives
-from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.parameterizations import Fourier
 from cnnvis_cli.engine.optim.transforms import affine
 from tests.benchmarks.timing import duel, peak_memory
@@ -39,7 +40,7 @@ def ours(name: str, size: int) -> Callable[[], object]:
 
     def run() -> object:
         generator = torch.Generator().manual_seed(0)
-        evaluate = evaluator(
+        evaluate = value_gradient(
             network,
             objectives.channel(LAYERS[name][0], 5),
             transform=affine(shift=6, degrees=8, zoom=0.12),

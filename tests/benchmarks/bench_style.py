@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from cnnvis_cli.engine.locality.tiling import Tiled, tiled_evaluator
+from cnnvis_cli.engine.locality.tiling import Tiled, tiled_value_gradient
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network, Preprocessing
-from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.parameterizations import Pixels
-from cnnvis_cli.engine.statistics.statistics import Gram, Wasserstein
+from cnnvis_cli.engine.statistics import Gram, Wasserstein
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, summarize
 from tests.benchmarks.timing import duel, peak_memory
 
@@ -46,7 +47,9 @@ def ours(size: int, padding: str = "zeros", tile: int = 0, steps: int = STEPS) -
 
     def run() -> object:
         with padded(network, padding):  # type: ignore[arg-type]
-            evaluate = tiled_evaluator(Tiled(network, LAYERS, tile), loss) if tile else evaluator(network, loss.objective())
+            evaluate = (
+                tiled_value_gradient(Tiled(network, LAYERS, tile), loss) if tile else value_gradient(network, loss.objective())
+            )
             return synthesize(Loop(Pixels(picture(size, 0)), evaluate, steps, rate=0.02))
 
     return run

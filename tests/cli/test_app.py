@@ -92,3 +92,9 @@ def test_help_lists_every_key_of_the_config(cnnvis: Run, command: str) -> None:
     text = cnnvis(command, "--help").out
     for key in config_class(command).model_fields:
         assert f"  {key}=" in text
+
+
+def test_layers_have_their_receptive_field(cnnvis: Run) -> None:
+    lines = {line.split()[0]: line for line in cnnvis("layers", "minivgg").out.splitlines()}
+    assert lines["relu5_2"].endswith("140x140 every 16")
+    assert lines["fc"].endswith("whole picture")

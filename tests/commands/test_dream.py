@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.pictures import write
-from cnnvis_cli.pictures.read import Source, read
+from cnnvis_cli.pictures.read import PictureFile, read
 
 FAST = ("dream", "-q", "size=64", "smallest=24", "octaves=2", "steps=3", "objective=layer:relu2_1")
 
@@ -58,7 +58,7 @@ def test_tiles_give_the_same_dream(cnnvis: Callable[..., Any]) -> None:
     whole = cnnvis(*settings, "--out", "whole")
     tiled = cnnvis(*settings, "tile=64", "--out", "tiled")
     assert tiled.code == 0, tiled.err
-    one, other = (read(Source("", ran.files[0])) for ran in (whole, tiled))
+    one, other = (read(PictureFile("", ran.files[0])) for ran in (whole, tiled))
     assert (one - other).abs().max() <= 1.01 / 255
 
 
@@ -129,8 +129,8 @@ def test_refusals(cnnvis: Callable[..., Any], settings: list[str], message: str)
 def test_dream_keeps_colors_and_draws_no_frame(cnnvis: Callable[..., Any]) -> None:
     """Mean colours stay, contrast grows, and the border changes about as much as the middle."""
     common = ("dream", "-q", "size=96", "objective=layer:relu3_1")
-    made = read(Source("", cnnvis(*common, "octaves=2", "steps=8").files[0]))
-    base = read(Source("", cnnvis(*common, "octaves=1", "steps=1", "rate=1e-9", "name=plain").files[0]))
+    made = read(PictureFile("", cnnvis(*common, "octaves=2", "steps=8").files[0]))
+    base = read(PictureFile("", cnnvis(*common, "octaves=1", "steps=1", "rate=1e-9", "name=plain").files[0]))
     assert (made.mean((2, 3)) - base.mean((2, 3))).abs().max() < 0.08
     assert made.std() > base.std()
     change = (made - base).square().mean(1)[0]

@@ -54,7 +54,7 @@ def test_outputs_and_scores_of_the_saved_files(cnnvis: Run, lenet: Network, enco
     way = [row for row in rows if row["class"] == "three"]
     assert way[0]["parent"] == "-1"
     assert [row["parent"] for row in way[1:]] == [row["individual"] for row in way[:-1]]
-    with Image.open(f"runs/evolve/lenet_{encoding}-way.gif") as gif:
+    with Image.open(f"runs/evolve/lenet_{encoding}-lineage.gif") as gif:
         assert getattr(gif, "n_frames", 1) <= len(way)
 
 
@@ -71,7 +71,7 @@ def test_targets_render_goal_and_evolution_strategy(cnnvis: Run) -> None:
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert [row["class"] for row in ran.sidecar["elites"]] == ["one", "eight"]
-    assert ran.sidecar["stopped"] == "all classes have reached the goal"
+    assert ran.sidecar["stopped"] == ["all classes have reached the goal"]
     with Image.open("runs/evolve/lenet_cppn_one-8-large.png") as large:
         assert large.width == 2 * 64 + 3 * 4
 
@@ -150,7 +150,7 @@ def test_http_endpoint_with_budget_and_cache(cnnvis: Run) -> None:
         assert ran.code == 0, ran.err
         assert [row["class"] for row in ran.sidecar["elites"]] == ["red", "green", "blue"]
         assert ran.sidecar["scores"]["queries"] <= 90
-        assert "budget of 90 queries is spent" in ran.sidecar["stopped"]
+        assert "budget of 90 queries is spent" in ran.sidecar["stopped"][0]
         ask = server.calls
         again = cnnvis(*settings, "queries=90", "cache=cache.jsonl", "--out", "again")
         assert again.code == 0
@@ -183,8 +183,8 @@ def test_transfer_to_another_network(cnnvis: Run) -> None:
     ran = cnnvis("evolve", *QUICK, f"also=lenet@{lenet},minivgg")
     assert ran.code == 0, ran.err
     scores = ran.sidecar["scores"]
-    assert scores["transfer_to_lenet"] == "10 of 10 classes it knows"
-    assert scores["transfer_to_minivgg"] == "knows none of these classes"
+    assert (scores["seen_by_lenet"], scores["known_to_lenet"]) == (10, 10)
+    assert scores["known_to_minivgg"] == 0
     rows = list(csv.DictReader(Path("runs/evolve/lenet_cppn-on-lenet.csv").read_text().splitlines()))
     assert [float(row["probability_there"]) for row in rows] == pytest.approx(
         [row["probability"] for row in ran.sidecar["elites"]], rel=1e-6

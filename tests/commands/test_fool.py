@@ -14,7 +14,7 @@ from torch import Tensor
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.files.bundled import configs_folder
 from cnnvis_cli.jobs.progress import Interrupt
-from cnnvis_cli.pictures.read import Source, open_rgb, read
+from cnnvis_cli.pictures.read import PictureFile, open_rgb, read
 from cnnvis_cli.pictures.read import sample as find_sample
 from tests.conftest import Ran
 
@@ -23,7 +23,7 @@ BIKE = "image=sample:motorcycle"
 
 
 def load(path: Path) -> Tensor:
-    return read(Source("x", path))
+    return read(PictureFile("x", path))
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.jobs.run import make_session, run_job
-from cnnvis_cli.pictures.read import Source, read
+from cnnvis_cli.jobs.run import run_job
+from cnnvis_cli.jobs.session import make_session
+from cnnvis_cli.pictures.read import PictureFile, read
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -37,7 +38,7 @@ def test_default_names_scores_and_determinism(cnnvis: Run, minivgg: Network) -> 
     assert path == Path("runs/maximize/minivgg_class-elephant.png")
     scores = first.sidecar["scores"]
     with torch.no_grad():
-        logits = minivgg(read(Source("x", path)))[0]
+        logits = minivgg(read(PictureFile("x", path)))[0]
     index = minivgg.class_index("elephant")
     assert scores["value"] == pytest.approx(logits[index].item(), rel=1e-4), "the score is that of the saved file"
     assert scores["probability"] == pytest.approx(logits.softmax(0)[index].item(), rel=1e-3)
@@ -107,14 +108,14 @@ def test_diversity_makes_pictures_differ(cnnvis: Run) -> None:
     def spread(weight: float) -> float:
         options = ("objective=channel:conv4_1:9", "size=64", "steps=30", "diversity=2", f"diversity_weight={weight}", "batch=2")
         ran = cnnvis("maximize", *options, f"name=w{weight}")
-        tiles = read(Source("x", ran.files[0]))[0]
+        tiles = read(PictureFile("x", ran.files[0]))[0]
         network_input = torch.stack([tiles[:, 4:68, 4:68], tiles[:, 4:68, 72:136]])
         from cnnvis_cli.engine.optim import objectives
-        from cnnvis_cli.engine.optim.loop import judge
+        from cnnvis_cli.engine.optim.evaluate import score
         from cnnvis_cli.networks.load import NetworkSpec, load_network
 
         network, _ = load_network(NetworkSpec("minivgg"), torch.device("cpu"))
-        return judge(network, objectives.diversity("conv4_1"), network_input).mean().item()
+        return score(network, objectives.diversity("conv4_1"), network_input).mean().item()
 
     assert spread(5.0) > spread(0.0)
 
@@ -134,8 +135,25 @@ def test_interpolation_facets_frames_and_stops(cnnvis: Run) -> None:
     frames = cnnvis("maximize", *QUICK, "frames=true", "every=2", "name=way")
     assert Image.open(frames.files[1]).n_frames == 4
     stopped = cnnvis("maximize", "size=64", "objective=channel:conv3_1:1", "target=0.01", "name=t").sidecar
-    assert stopped["scores"]["stopped"] == "target"
+    assert stopped["stopped"] == ["target"]
     assert stopped["steps"][0] < 256
+
+
+def test_frames_are_those_of_the_first_batch(cnnvis: Run) -> None:
+    """Frames of later batches were painted over the first batch's."""
+    settings = ("size=64", "steps=6", "batch=1", "frames=true", "every=2")
+    alone = cnnvis("maximize", "objective=channel:conv3_1:1", *settings, "name=alone")
+    both = cnnvis("maximize", "objective=channel:conv3_1:1-2", *settings, "name=both")
+    assert both.files[1].read_bytes() == alone.files[1].read_bytes()
+
+
+def test_a_damaged_state_is_said_and_kept_aside(cnnvis: Run) -> None:
+    Path("runs/maximize").mkdir(parents=True)
+    Path("runs/maximize/d.state").write_bytes(b"no state")
+    ran = cnnvis("maximize", *QUICK, "name=d")
+    assert ran.code == 0
+    assert "d.state.bad" in ran.err
+    assert Path("runs/maximize/d.state.bad").read_bytes() == b"no state"
 
 
 def test_lenet_takes_its_own_size(cnnvis: Run) -> None:
@@ -200,18 +218,18 @@ def test_a_sheet_interrupted_in_its_second_batch_goes_on_there(cnnvis: Run) -> N
     """In-process, so that the step at which the interruption comes is known."""
     settings = ["objective=channel:conv2_1:0-3", "size=32", "steps=6", "batch=2", "frames=true", "every=2"]
     config = load_config(MaximizeConfig, "maximize", settings=settings, environment={})
-    whole, _ = run_job("maximize", config, Path("whole"), make_session("cpu", quiet=True))
+    whole = run_job("maximize", config, Path("whole"), make_session("cpu", quiet=True))
     session, calls = make_session("cpu", quiet=True), iter(range(1000))
     session.interrupt = lambda: next(calls) >= 9  # type: ignore[assignment]
     job = Job("maximize", config, Path("broken"), session)
     assert job.begin()
     with pytest.raises(Interrupted, match="after 3 steps"):
         maximize.run(config, job)
-    assert not job.sidecar.exists()
-    resumed, fresh = run_job("maximize", config, Path("broken"), make_session("cpu", quiet=True))
-    assert fresh
+    assert not job.record_file.exists()
+    resumed = run_job("maximize", config, Path("broken"), make_session("cpu", quiet=True))
+    assert resumed.fresh
     assert [path.read_bytes() for path in resumed.files] == [path.read_bytes() for path in whole.files]
-    assert not job.state_file.exists()
+    assert not job.resume.path.exists()
 
 
 def test_ctrl_c_then_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -31,14 +31,14 @@ def test_a_planted_square_is_found_to_the_pixel(width: int, height: int, cnnvis:
     values[11:17, 19:25, 0] = 255
     Image.fromarray(values).save(tmp_path / "square.png")
     model = [f"model=red{width}:make", "image=square.png", f"size={min(width, height)}", "fill=zero", "measure=logit"]
-    ran = cnnvis("occlude", *model, "window=1", "raw=true", "--trust-code", "target=0", "score=false", "name=exact")
+    ran = cnnvis("occlude", *model, "window=1", "raw=true", "--trust-code", "target=1", "score=false", "name=exact")
     assert ran.code == 0, ran.err
     heat = np.load(ran.files[-1])
     np.testing.assert_allclose(heat * heat.size, values[..., 0] / 255, atol=1e-3)
     shown = np.asarray(Image.open(ran.files[1])).astype(int)
     hot = np.abs(shown - shown[0, 0]).max(2) > 40
     assert np.array_equal(hot, values[..., 0] > 0)
-    ran = cnnvis("occlude", *model, "window=6", "stride=1", "--trust-code", "target=0", "score=false")
+    ran = cnnvis("occlude", *model, "window=6", "stride=1", "--trust-code", "target=1", "score=false")
     assert ran.sidecar["scores"]["most_important_window"] == {"top": 11, "left": 19, "height": 6, "width": 6}
 
 

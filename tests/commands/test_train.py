@@ -182,8 +182,8 @@ def test_weights_of_pytorch_examples_are_read_by_their_keys(cnnvis: Run) -> None
         (["style=small.png"], "it is used with a long side"),
         (["style=sample:grass", "start=nothing.safetensors"], "no stylizer"),
         (["kind=network", "start=minivgg"], "folders of labelled pictures"),
-        (["kind=network", "images=small.png", "start=minivgg"], "is no class of the network"),
-        (["kind=network", "images=small.png"], "name what shall learn"),
+        (["kind=network", "images=things", "start=minivgg"], "is no class of the network"),
+        (["kind=network", "images=things"], "name what shall learn"),
         (["attack=fast"], "attack: of kind=network"),
         (["kind=network", "style=sample:grass", "tv=3"], "style, tv: of kind=stylizer"),
         (["only=style"], "start="),
@@ -195,7 +195,9 @@ def test_weights_of_pytorch_examples_are_read_by_their_keys(cnnvis: Run) -> None
 )
 def test_bad_input_is_one_line(cnnvis: Run, settings: list[str], said: str) -> None:
     Path("empty").mkdir()
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save("small.png")
+    Path("things").mkdir()
+    for place in ("small.png", "things/small.png"):
+        Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(place)
     ran = cnnvis("train", *settings, "-q")
     assert ran.code == 2
     assert said in ran.err

@@ -10,7 +10,7 @@ import pytest
 from cnnvis_cli.config.load import build_config, load_config
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.gallery.collect import collect, command_line
-from cnnvis_cli.jobs.record import config_hash
+from cnnvis_cli.jobs.names import config_hash
 from cnnvis_cli.registry import COMMANDS, config_class
 from tests.support.results import put
 
@@ -45,14 +45,16 @@ def test_layers_classes_tiles_and_traces(tmp_path: Path) -> None:
         "sheet",
         config={"objective": "channel:conv3_1:4-5"},
         scores={"mean_value": 2.0, "pictures": rows, "best": {"value": 1.0}},
+        asked=[[{"kind": "channel", "layer": "conv3_1", "index": n}] for n in (4, 5)],
+        layers=["conv3_1"],
         tiles=[[0, 0, 8, 8], [8, 0, 16, 8]],
         trace=[[float(n) for n in range(1000)], [1.0, None, 2.0]],
     )
-    put(tmp_path, "single", config={"objective": "class:wild cat - 0.5*class:ant"}, scores={"objective": "class:wild cat"})
+    put(tmp_path, "single", config={"objective": "class:1"}, classes=["wild cat", "ant"])
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
     one, sheet = sorted(collect(tmp_path, tmp_path / "index.html")["items"], key=lambda item: -len(item["name"]))
-    assert one["classes"][:2] == ["wild cat", "ant"]
+    assert one["classes"] == ["wild cat", "ant"]
     assert sheet["layers"] == ["conv3_1"]
     assert [(tile["channel"], tile["box"]) for tile in sheet["tiles"]] == [(4, [0, 0, 8, 8]), (5, [8, 0, 16, 8])]
     assert sheet["scores"] == {"mean value": 2.0, "best.value": 1.0}

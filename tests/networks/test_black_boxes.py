@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnvis_cli.engine.evolution import BudgetError
+from cnnvis_cli.engine.evolution import QueriesSpent
 from cnnvis_cli.errors import RunError, UserError
 from cnnvis_cli.networks import black_boxes
 from tests.support.server import Server, answers, channels
@@ -105,16 +105,16 @@ def test_function_needs_trust_and_must_be_there(tmp_path: Path, monkeypatch: pyt
 
 def test_budget_counts_images_and_batches_calls() -> None:
     sizes = []
-    box = black_boxes.Budget(lambda images: sizes.append(len(images)) or channels(images), queries=7, batch=2)
+    box = black_boxes.QueryLimit(lambda images: sizes.append(len(images)) or channels(images), queries=7, batch=2)
     box(IMAGES)
     assert (sizes, box.asked) == ([2, 2, 1], 5)
-    with pytest.raises(BudgetError, match="7 queries is spent"):
+    with pytest.raises(QueriesSpent, match="7 queries is spent"):
         box(IMAGES)
     box(IMAGES[:2])
 
 
 def test_cache_asks_once_also_in_the_next_run(tmp_path: Path) -> None:
-    counted = black_boxes.Budget(channels)
+    counted = black_boxes.QueryLimit(channels)
     path = tmp_path / "cache.jsonl"
     cache = black_boxes.Cache(counted, path)
     double = np.concatenate([IMAGES, IMAGES[:2]])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.read import SAMPLES, Source, find_pictures, read, to_square, to_tensor
+from cnnvis_cli.pictures.read import SAMPLES, PictureFile, find_pictures, open_rgb, read, to_square, to_tensor
 
 
 def ramp(height: int = 24, width: int = 40) -> Image.Image:
@@ -21,7 +22,7 @@ def ramp(height: int = 24, width: int = 40) -> Image.Image:
 
 
 def read_file(path: Path) -> Tensor:
-    return read(Source(path.stem, path))
+    return read(PictureFile(path.stem, path))
 
 
 def plain(picture: Image.Image) -> Tensor:
@@ -148,7 +149,7 @@ def test_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_file(tmp_path / "gone.png")
     with pytest.raises(UserError, match="cannot read"):
-        Source("gone", tmp_path / "gone.png").digest()
+        PictureFile("gone", tmp_path / "gone.png").digest()
 
 
 def test_finding(tmp_path: Path) -> None:
@@ -178,3 +179,72 @@ def test_square_keeps_the_middle() -> None:
     square = to_square(picture, 20, 20)
     assert square.shape == (1, 3, 20, 20)
     assert square[0, 0].argmax() == 10 * 20 + 10
+
+
+def test_colours_of_another_profile_are_converted(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (4, 4), (200, 100, 50))
+    for name, profile in (("plain", None), ("srgb", "sRGB"), ("lab", "LAB")):
+        given = b"" if profile is None else ImageCms.ImageCmsProfile(ImageCms.createProfile(profile)).tobytes()
+        picture.save(tmp_path / f"{name}.png", icc_profile=given)
+        assert open_rgb(PictureFile(name, tmp_path / f"{name}.png")).getpixel((0, 0)) == (200, 100, 50)
+    picture.save(tmp_path / "gamma.png", icc_profile=_gamma_one())
+    lightest = open_rgb(PictureFile("gamma", tmp_path / "gamma.png")).getpixel((0, 0))
+    assert all(made > given for made, given in zip(lightest, (200, 100, 50), strict=True))  # linear values shown as sRGB
+
+
+def _gamma_one() -> bytes:
+    """sRGB's profile with straight tone curves: values are light."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for number in range(int.from_bytes(profile[128:132], "big")):
+        entry = 132 + 12 * number
+        if profile[entry : entry + 4] in (b"rTRC", b"gTRC", b"bTRC"):
+            start = int.from_bytes(profile[entry + 4 : entry + 8], "big")
+            profile[start : start + 14] = b"curv\0\0\0\0\0\0\0\1\1\0"  # one number: a gamma of 1
+            profile[entry + 8 : entry + 12] = (14).to_bytes(4, "big")
+    return bytes(profile).replace(b"\0s\0R\0G\0B", b"\0o\0w\0n\0 ")
+
+
+def test_a_phones_second_frame_is_passed_over(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert open_rgb(PictureFile("phone", tmp_path / "phone.jpg")).getpixel((4, 4))[0] > 200
+
+
+@pytest.mark.parametrize("size", [(300, 1), (1, 300), (17, 1)])
+def test_a_strip_is_refused_by_name(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size).save(tmp_path / "strip.png")
+    with pytest.raises(UserError, match=r"strip\.png has .* 16 times"):
+        open_rgb(PictureFile("strip", tmp_path / "strip.png"))
+
+
+def test_hidden_files_are_passed_over_and_links_followed_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for place in ("a/1.png", "a/.2.png", ".hidden/3.png", "__MACOSX/4.png", "b/5.JFIF", "b/6.nef"):
+        (data / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(data / place, "PNG")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Image.new("RGB", (8, 8)).save(elsewhere / "7.png")
+    (data / "c").symlink_to(elsewhere)
+    (data / "round").symlink_to(data)
+    assert [source.path.name for source in find_pictures(str(data))] == ["1.png", "5.JFIF", "6.nef", "7.png"]
+    assert [source.label for source in find_pictures(str(data))] == ["a", "b", "b", "c"]
+    assert [source.path.name for source in find_pictures(f"{data}/*/*.png")] == ["1.png", "7.png"]
+    assert {source.path.name for source in find_pictures(f"{data}/*")} == {"1.png", "5.JFIF", "6.nef", "7.png"}
+    with pytest.raises(UserError, match=r"nef is not a kind of picture"):
+        open_rgb(PictureFile("6", data / "b" / "6.nef"))
+
+
+@pytest.mark.parametrize("name", ["a, b.png", "shot #1.png", "a: b.png", "~x.png", "-x.png", "[1].png", "a*.png"])
+def test_what_exists_as_it_stands_is_that(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [source.path.name for source in find_pictures(name)] == [name]
+
+
+def test_names_that_are_no_utf8_can_be_shown(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/fl\xe4che.png"))
+    Image.new("RGB", (8, 8)).save(path)
+    source = find_pictures(str(path))[0]
+    source.name.encode()
+    assert read(source).shape == (1, 3, 8, 8)

@@ -21,14 +21,15 @@ from torch import Tensor
 from cnnvis_cli.config.base import CollectionConfig
 from cnnvis_cli.engine.network.activations import feature_vectors, penultimate
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.files.atomic import make_folder
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.jobs.record import safe_name
-from cnnvis_cli.pictures.read import Source, find_pictures
+from cnnvis_cli.jobs.names import safe_name
+from cnnvis_cli.pictures.read import PictureFile, find_pictures
 from cnnvis_cli.pictures.write import atomic
 
-# Side of the squares that stand for a picture in pixel space: as in the lecture's comparison, whose pictures have 32 px.
+# Side of the squares that stand for a picture in pixel space: as CIFAR's, in which such comparisons are usually shown.
 PIXEL_SIDE = 32
 
 
@@ -38,7 +39,7 @@ class Index:
     that came from the disk."""
 
     layer: str
-    sources: list[Source]
+    sources: list[PictureFile]
     features: Tensor
     pixels: Tensor
     reused: int
@@ -62,9 +63,9 @@ def open_index(job: Job, network: Network, config: CollectionConfig) -> Index:
     layer = config.layer or penultimate(network)
     network.layer(layer)
     sources = find_pictures(config.images)
-    folder, collection = Path(config.index) if config.index else job.folder / "index", ",".join(config.images)
+    folder, collection = Path(config.index) if config.index else job.results.folder / "index", ",".join(config.images)
     size = (network.size, network.preprocessing.resize)
-    key = json.dumps([1, network.name, job.network_digest, network.bf16, layer, *size, PIXEL_SIDE, collection])
+    key = json.dumps([1, network.name, job.inputs.weights_digest(config), network.bf16, layer, *size, PIXEL_SIDE, collection])
     name = safe_name(f"{network.name}-{layer}-{Path(collection).name}")
     path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     make_folder(folder)
@@ -73,16 +74,17 @@ def open_index(job: Job, network: Network, config: CollectionConfig) -> Index:
     missing = [source for source, digest in digests.items() if digest not in rows]
     reused = len(digests) - len(missing)
     try:
-        for found, pictures in job.stream(missing, *size, batch=config.batch, label=f"features of {layer}"):
-            features = feature_vectors(network, pictures, network.layer(layer).name).cpu().numpy()
-            pixels = (pixel_vectors(pictures) * 255).round().byte().cpu().numpy()
-            rows.update((digests[source], row) for source, *row in zip(found, features, pixels, strict=True))
+        with job.track(f"features of {layer}", len(missing)) as bar:
+            for found, pictures in job.inputs.stream(missing, *size, batch=config.batch, bar=bar):
+                features = feature_vectors(network, pictures, network.layer(layer).name).cpu().numpy()
+                pixels = to_bytes(pixel_vectors(pictures)).cpu().numpy()
+                rows.update((digests[source], row) for source, *row in zip(found, features, pixels, strict=True))
     except Interrupted:
         _write(path, rows)
         raise Interrupted(f"interrupted; {path} keeps what was computed. The same command goes on from there.") from None
     there = [source for source, digest in digests.items() if digest in rows]
     if not there:
-        raise job.unreadable(sources)
+        raise job.inputs.unreadable(sources)
     if missing or len(rows) > len(there):
         _write(path, {digests[source]: rows[digests[source]] for source in there})
     features, pixels = (np.stack([rows[digests[source]][part] for source in there]) for part in (0, 1))
@@ -94,12 +96,12 @@ def pixel_vectors(pictures: Tensor) -> Tensor:
     return F.interpolate(pictures, (PIXEL_SIDE, PIXEL_SIDE), mode="area").flatten(1)
 
 
-def _digest(job: Job, source: Source) -> str:
+def _digest(job: Job, source: PictureFile) -> str:
     job.check_interrupt()
     try:
-        return job.digest(source)
+        return job.inputs.digest(source)
     except UserError as error:
-        job.skipped[str(source.path)] = str(error)
+        job.inputs.skipped[str(source.path)] = str(error)
         return ""
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attribution.faithfulness import deletion_insertion, random_map
 from cnnvis_cli.engine.attribution.targets import Target
-from cnnvis_cli.engine.network.network import LUMA, Network
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import luma
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import sheet as sheets
-from cnnvis_cli.pictures.read import Source, resize, resize_short, to_square
-from cnnvis_cli.pictures.sheet import colorize
+from cnnvis_cli.pictures.color import colorize
+from cnnvis_cli.pictures.read import PictureFile, resize, resize_short, to_square
 from cnnvis_cli.pictures.write import to_image
 
 TILE = 320  # pixels: the longer side of a tile in a figure
@@ -30,7 +31,7 @@ MOST = 64  # tiles on a sheet
 class View:
     """A picture as it is shown, (1, 3, H, W), and as the network sees it, (1, 3, h, w), both of the same piece of the world."""
 
-    source: Source
+    source: PictureFile
     shown: Tensor
     seen: Tensor
 
@@ -40,7 +41,7 @@ class View:
         return heat if heat.shape == size else F.interpolate(heat[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def views(job: Job, network: Network, sources: Sequence[Source], size: int | None, crop: bool) -> Iterator[View]:
+def views(job: Job, network: Network, sources: Sequence[PictureFile], size: int | None, crop: bool) -> Iterator[View]:
     """The pictures that can be read, one after the other. `size`: short side that the network sees (default: that of its
     training pictures). `crop`: only the centre square, as classifiers are evaluated; always so where a network takes nothing
     else. Raises UserError where none can be read.
@@ -48,14 +49,14 @@ def views(job: Job, network: Network, sources: Sequence[Source], size: int | Non
     any_read = False
     for source in sources:
         job.check_interrupt()
-        if (shown := job.read_or_skip(source)) is None:
+        if (shown := job.inputs.read_or_skip(source)) is None:
             continue
         any_read = True
         if crop or network.fixed_size:
             shown = to_square(shown, min(shown.shape[-2:]))
         yield View(source, shown, resize_short(shown, size or network.size))
     if not any_read:
-        raise job.unreadable(sources)
+        raise job.inputs.unreadable(sources)
 
 
 def scaled(heat: Tensor) -> Tensor:
@@ -65,24 +66,23 @@ def scaled(heat: Tensor) -> Tensor:
     return (heat / torch.where(top > 0, top, values.amax().clamp_min(1e-30))).clamp(-1, 1)
 
 
-def colored(heat: Tensor) -> Image.Image:
-    """A map (H, W) as colours: dark to bright where it has no negative values, else blue - white - red around 0."""
+def colored(heat: Tensor) -> Tensor:
+    """A map (H, W) as a picture (3, H, W): dark to bright where it has no negative values, else blue - white - red around 0."""
     values = scaled(heat)
     return colorize((values + 1) / 2, "RdBu_r") if bool((heat < 0).any()) else colorize(values)
 
 
-def overlay(picture: Tensor, heat: Tensor) -> Image.Image:
-    """The map's colours over the grey picture (1, 3, H, W), the more opaque the larger the value."""
+def overlay(picture: Tensor, heat: Tensor) -> Tensor:
+    """The map's colours over the grey picture (1, 3, H, W), the more opaque the larger the value; (3, H, W)."""
     values = scaled(heat)
-    grey = (picture[0] * torch.tensor(LUMA, device=picture.device).view(3, 1, 1)).sum(0, keepdim=True).expand(3, -1, -1)
+    grey = luma(picture)[0].expand(3, -1, -1)
     signed = bool((heat < 0).any())
     colors = colorize((values + 1) / 2, "RdBu_r") if signed else colorize(0.25 + 0.75 * values, "inferno")
-    hue = torch.from_numpy(np.asarray(colors).copy()).permute(2, 0, 1).float().to(grey) / 255
     opacity = values.abs() * 0.9
-    return to_image(grey * 0.8 * (1 - opacity) + hue * opacity)
+    return grey * 0.8 * (1 - opacity) + colors.to(grey) * opacity
 
 
-def marked(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
+def framed(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
     """The picture (1, 3, H, W) with a frame just outside of (top, left, height, width), in its pixels."""
     image = to_image(picture)
     top, left, height, width = box
@@ -92,24 +92,25 @@ def marked(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Ima
     return image
 
 
-def outlined(picture: Tensor, mask: Tensor) -> Image.Image:
+def cut_out(picture: Tensor, mask: Tensor) -> Tensor:
     """The picture (1, 3, H, W) where the mask (H, W) is true, white elsewhere."""
-    return to_image(torch.where(mask.to(picture.device), picture, torch.ones_like(picture)))
+    return torch.where(mask.to(picture.device), picture, torch.ones_like(picture))
 
 
-def figure(tiles: Sequence[tuple[Image.Image, str]]) -> Image.Image:
+def figure(tiles: Sequence[tuple[Image.Image | Tensor, str]]) -> Image.Image:
     """Tiles of one size side by side with captions, each brought to `TILE` pixels at most."""
     return sheets.sheet([_small(tile, TILE) for tile, _ in tiles], [text for _, text in tiles], columns=len(tiles)).image
 
 
-def _small(image: Image.Image, side: int) -> Image.Image:
+def _small(tile: Image.Image | Tensor, side: int) -> Image.Image:
+    image = tile if isinstance(tile, Image.Image) else to_image(tile)
     factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     return image.resize(size, Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS)
 
 
 @dataclass
-class Gallery:
+class MapSheet:
     """Many maps, of which it keeps thumbnails of the first `MOST` and running means per class: memory does not grow."""
 
     side: int
@@ -132,9 +133,10 @@ class Gallery:
 
     def mean_sheet(self) -> Image.Image:
         """For each class, most pictures first: the mean picture, and the mean map over it."""
-        tiles, captions = [], []
+        tiles: list[Tensor] = []
+        captions: list[str] = []
         for group, (count, heats, pictures) in sorted(self.means.items(), key=lambda item: -item[1][0])[: MOST // 2]:
-            tiles += [to_image(pictures / count), colored(heats / count)]
+            tiles += [pictures / count, colored(heats / count)]
             captions += [f"{group} ({count})", "mean map"]
         return sheets.sheet([_small(tile, THUMBNAIL) for tile in tiles], captions, columns=4 if len(tiles) > 2 else 2).image
 

@@ -42,19 +42,19 @@ def rank_channels(
         masks[torch.arange(1, len(masks)), chosen] = 0
         pictures = invert(masks)
         captions = ["all", *(f"without {channel}" for channel in chosen)]
-        job.save_image(sheet(list(pictures), captions, columns=1 + count).image, "without")
+        job.results.save_image(sheet(list(pictures), captions, columns=1 + count).image, "without")
         apart = (pictures[1:] - pictures[:1]).square().flatten(1).mean(1).sqrt().tolist()
         changes = dict(zip(chosen, apart, strict=True))
     rows = [
         [rank, channel, values[channel].item(), maps[channel], changes.get(channel, "")]
         for rank, channel in enumerate(order, start=1)
     ]
-    job.save_csv(["rank", "channel", "importance", "mean_activation", "reconstruction_change"], rows, "channels")
+    job.results.save_csv(["rank", "channel", "importance", "mean_activation", "reconstruction_change"], rows, "channels")
     following = importance.following_layer(network, layer, config.following or None)
     heights = [values[channel].item() for channel in order]
     picture = ranked([str(channel) for channel in order], heights, f"channel of {layer}, ranked", f"change of {following}")
-    job.save_image(picture, "channels")
-    job.scores["most_important_channels"] = ", ".join(map(str, order[:5]))
+    job.results.save_image(picture, "channels")
+    job.scores["most_important_channels"] = order[:5]
     total = max(values.sum().item(), 1e-12)
     job.scores["share_of_the_top_tenth"] = sum(heights[: max(1, len(order) // 10)]) / total
 
@@ -67,7 +67,7 @@ def read_labelled(config: InvertConfig, job: Job, network: Network) -> tuple[Ten
     except UserError as error:
         raise UserError(f"labelled={config.labelled}: its subfolders must be classes of {network.name}. {error}") from None
     prepare = network.preprocessing
-    return torch.cat([to_square(job.read(source), prepare.size, prepare.resize) for source in sources]), labels
+    return torch.cat([to_square(job.inputs.read(source), prepare.size, prepare.resize) for source in sources]), labels
 
 
 def prune_channels(config: InvertConfig, job: Job, network: Network, pictures: Tensor, labels: Tensor) -> None:
@@ -98,9 +98,9 @@ def prune_channels(config: InvertConfig, job: Job, network: Network, pictures: T
         )
     average, spread = curve.random.mean(0).tolist(), curve.random.std(0, correction=0).tolist()
     rows = list(zip(curve.fractions, curve.removed, curve.least.tolist(), average, spread, strict=True))
-    job.save_csv(["fraction", "removed", "accuracy_least_important", "accuracy_random", "random_std"], rows, "prune")
+    job.results.save_csv(["fraction", "removed", "accuracy_least_important", "accuracy_random", "random_std"], rows, "prune")
     series = {"least important first": (fractions, curve.least.tolist()), "random": (fractions, average)}
-    job.save_image(line(series, f"share of {layer}'s channels removed", "accuracy"), "prune")
+    job.results.save_image(line(series, f"share of {layer}'s channels removed", "accuracy"), "prune")
     job.scores["accuracy"] = curve.least[0].item()
     job.scores[f"accuracy_without_{config.prune:.0%}_least_important"] = curve.least[-1].item()
     job.scores[f"accuracy_without_{config.prune:.0%}_random"] = average[-1]

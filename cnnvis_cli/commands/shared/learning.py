@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Watch, learn
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import plots
 
@@ -20,6 +19,7 @@ FORMAT = 1  # of the files of weights, counted up where an older cnnvis could no
 
 
 _FIRST_LOOK = 15.0  # seconds
+_KEY = "learning"  # of its state among what an interrupted run keeps
 
 
 def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner], None] | None = None) -> Learned:
@@ -27,7 +27,7 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
 
     `look`: what else is made then, and once after a quarter of a minute."""
     began = last = time.monotonic()
-    looked = job.saved_state is not None
+    looked = job.resume.get(_KEY) is not None
 
     def wants() -> bool:
         now = time.monotonic()
@@ -38,7 +38,8 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
         looked = True
         if look is not None:
             look(learner)
-        job.save_state(learner.state())
+        job.resume.keep(_KEY, learner.state())
+        job.resume.save()
         last = time.monotonic()
 
     with job.track(f"train {job.name[:40]}", learning.steps) as bar:
@@ -46,22 +47,19 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
         def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
             bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
 
-        watch = Watch(on_step, job.session.interrupt, wants, keep)
-        result = learn(learning, state=job.saved_state, watch=watch)
+        watch = Watch(on_step, job.interrupted, wants, keep)
+        result = learn(learning, state=job.resume.get(_KEY), watch=watch)
     if result.stopped == "interrupted":
-        job.save_state(result.state)
+        job.resume.keep(_KEY, result.state)
+        job.resume.save()
         raise Interrupted(f"interrupted after {result.steps} steps. The same command goes on from there.")
     return result
 
 
 def save_weights(job: Job, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
     """NAME.safetensors with its card, every value of which is JSON text, in the metadata."""
-    path = job.path("", ".safetensors")
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    with atomic(path) as file:
-        file.write(_ordered(save({key: value.contiguous() for key, value in state.items()}, metadata)))
-    if path not in job.files:
-        job.files.append(path)
+    job.results.save_bytes(_ordered(save({key: value.contiguous() for key, value in state.items()}, metadata)), ".safetensors")
 
 
 def _ordered(data: bytes) -> bytes:
@@ -83,7 +81,7 @@ def save_curve(job: Job, result: Learned, floors: Mapping[str, float] | None = N
     """NAME-curve.png: the losses, each as means over a hundredth of the run; `floors`: levels to compare with, as lines."""
     window = max(1, result.steps // 100)
     series = {name: smooth(values, window) for name, values in result.trace.items()}
-    job.save_image(plots.losses(series, floors or {}), "curve")
+    job.results.save_image(plots.losses(series, floors or {}), "curve")
 
 
 def brief(trace: Mapping[str, list[float]], most: int = 40) -> dict[str, list[list[float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,14 +10,15 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.config.statistics import StatisticsConfig
-from cnnvis_cli.engine.locality.tiling import Tiled, tiled_evaluator
+from cnnvis_cli.engine.locality.tiling import Tiled, tiled_value_gradient
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.cost import Cost
-from cnnvis_cli.engine.optim.loop import Loop, Outcome, Stage, evaluator
+from cnnvis_cli.engine.optim.cost import Cost, measure
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, Outcome, Stage
 from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.optim.transforms import Transform
-from cnnvis_cli.engine.statistics.statistics import STATISTICS, Sliced, Statistic, Wasserstein
+from cnnvis_cli.engine.statistics import STATISTICS, Sliced, Statistic, Wasserstein
 from cnnvis_cli.engine.synthesis.style import StyleLoss, codes, style_layers, summarize
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
@@ -30,11 +30,9 @@ FEWEST, MOST = 30, 300
 # Two forward passes instead of one, and halos.
 TILED_FACTOR = 2.0
 
-MakeLoop = Callable[[int, int, "Tensor | None"], Loop]
-
 
 @dataclass(frozen=True)
-class Plan:
+class ScalePlan:
     """`sizes`: long side of each scale. `tile`: side of tiles from the scale on that needs them, 0 for none."""
 
     sizes: tuple[int, ...]
@@ -55,7 +53,9 @@ class Plan:
 
 
 # What a first step is measured with.
-UNPLANNED = Plan((), 1, 0, 0.0, 0.0)
+_UNPLANNED = ScalePlan((), 1, 0, 0.0, 0.0)
+# From the plan, the number of a scale and what the scale before it made (cropped to the result's shape) to its loop.
+MakeLoop = Callable[[ScalePlan, int, int, "Tensor | None"], Loop]
 
 
 def ladder(size: int, smallest: int) -> tuple[int, ...]:
@@ -66,7 +66,7 @@ def ladder(size: int, smallest: int) -> tuple[int, ...]:
     return tuple(reversed(sizes))
 
 
-def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool) -> Plan:
+def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool) -> ScalePlan:
     """Sizes, steps and tiles for a result whose long side is `size`, or what the budget allows up to `largest`.
 
     `aspect`: short side over long side; `tileable`: whether the loss can be worked on in tiles.
@@ -92,30 +92,62 @@ def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: 
     steps = config.steps if budget is None else max(1, min(MOST, int(budget / max(price(sizes), 1e-9))))
     tile = max(tile_for(s) for s in sizes)
     side = min(chosen, 3 * tile // 2 + 256) if tile else chosen
-    return Plan(sizes, steps, tile, price(sizes) * steps, cost.bytes * side * (side if tile else side * aspect))
+    return ScalePlan(sizes, steps, tile, price(sizes) * steps, cost.bytes * side * (side if tile else side * aspect))
 
 
-def announce(job: Job, plan: Plan, key: str = "loop") -> None:
+def announce(job: Job, plan: ScalePlan, key: str = "loop") -> None:
     """Steps, memory and time, before the start; the plan also goes into the sidecar."""
-    job.record(**{"plan" if key == "loop" else f"plan {key}": plan.as_dict()})
-    if not job.session.quiet:
-        where = f" in tiles of {plan.tile} px" if plan.tile else ""
-        print(
-            f"{plan.steps} steps at each of {len(plan.sizes)} scales ({', '.join(map(str, plan.sizes))} px){where}: "
-            f"about {plan.seconds:.0f} s and {plan.bytes / 2**20:.0f} MiB",
-            file=sys.stderr,
-            flush=True,
-        )
+    job.record.note(**{"plan" if key == "loop" else f"plan {key}": plan.as_dict()})
+    where = f" in tiles of {plan.tile} px" if plan.tile else ""
+    job.say(
+        f"{plan.steps} steps at each of {len(plan.sizes)} scales ({', '.join(map(str, plan.sizes))} px){where}: "
+        f"about {plan.seconds:.0f} s and {plan.bytes / 2**20:.0f} MiB"
+    )
 
 
-def run_scales(job: Job, plan: Plan, make_loop: MakeLoop, key: str) -> list[Outcome]:
-    """The loops of a plan, one after the other, through the job."""
+@dataclass(frozen=True)
+class Multiscale:
+    """A run from coarse to fine that is done: the pictures of the last scale, with their bleed, and how it went."""
 
-    def stage(size: int, number: int) -> Stage:
-        return lambda before: make_loop(size, number, before)
+    pictures: Tensor
+    plan: ScalePlan
+    outcomes: list[Outcome]
 
-    stages = [stage(size, number) for number, size in enumerate(plan.sizes)]
-    return job.synthesize_stages(stages, plan.total_steps, key)
+    def note(self, job: Job) -> None:
+        """Trace and ends into the job's record."""
+        job.record.trace = [outcome.means for outcome in self.outcomes]
+        job.record.stopped = [outcome.stopped for outcome in self.outcomes]
+
+
+def run_multiscale(
+    job: Job,
+    config: StatisticsConfig,
+    make_loop: MakeLoop,
+    key: str,
+    *,
+    size: int | None,
+    largest: int,
+    aspect: float,
+    tileable: bool,
+) -> Multiscale:
+    """ScalePlan from one measured step, say what it costs, and go through the scales. An interrupted run keeps its plan.
+
+    `size`, `largest`, `aspect`, `tileable` as for `make_plan`. `make_loop(plan, size, number, before)` makes a scale's loop.
+    """
+    if (known := job.resume.get(f"plan {key}")) is None:
+        first = make_loop(_UNPLANNED, ladder(size or 256, config.smallest)[0], 0, None)
+        plan = make_plan(config, size, largest, aspect, measure(first.evaluate, first.image()), tileable)
+        job.resume.keep(f"plan {key}", plan.as_dict())
+    else:
+        plan = ScalePlan(**known)
+    announce(job, plan, key)
+
+    def stage(side: int, number: int) -> Stage:
+        return lambda before: make_loop(plan, side, number, before)
+
+    stages = [stage(side, number) for number, side in enumerate(plan.sizes)]
+    outcomes = job.loops.run_stages(stages, plan.total_steps, key)
+    return Multiscale(outcomes[-1].pictures, plan, outcomes)
 
 
 def layer_weights(config: StatisticsConfig, network: Network) -> dict[str, float]:
@@ -172,10 +204,10 @@ def loop_for(
     """The loop at one scale: minus the loss and the total variation, on pixels. `around`: the picture is to wrap."""
     pixels = -config.tv * total_variation(around=around) if config.tv else None
     if tiled is not None:
-        evaluate = tiled_evaluator(tiled, loss, pixels)
+        evaluate = tiled_value_gradient(tiled, loss, pixels)
     else:
         objective = loss.objective() if pixels is None else loss.objective() + pixels
-        evaluate = evaluator(network, objective, transform=transform, generator=generator)
+        evaluate = value_gradient(network, objective, transform=transform, generator=generator)
     return Loop(
         image=Pixels(start),
         evaluate=evaluate,

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.optim.parameterizations import Pixels
-from cnnvis_cli.engine.statistics.statistics import Wasserstein
+from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis import pass_scores
 from cnnvis_cli.engine.synthesis.style import other_layers, summarize
 from cnnvis_cli.pictures.read import SAMPLES, read, resize, sample
@@ -93,7 +94,7 @@ class Judge:
 
     def _styles(self) -> list[Tensor]:
         """The file's styles at the size they are painted in."""
-        device = self.training.job.session.device
+        device = self.training.job.inputs.device
         return [self.training.styled(style.picture().to(device)) for style in self.training.styles]
 
     def _distances(self, network: Network, made: Tensor, views: Tensor, styles: list[int]) -> dict[str, float]:
@@ -155,7 +156,7 @@ class Judge:
                 objective = objective - self.loss.tv * total_variation()
             loop = Loop(
                 image=Pixels(views[row : row + 1]),
-                evaluate=evaluator(self.training.encoder, objective),
+                evaluate=value_gradient(self.training.encoder, objective),
                 steps=self.config.compare,
                 update="lbfgs",
                 rate=1.0,

@@ -17,16 +17,16 @@ from cnnvis_cli.config.style import StyleConfig
 from cnnvis_cli.engine.generators.normalization import Held, holding
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import luma
 from cnnvis_cli.engine.synthesis.colors import with_colors_of
 from cnnvis_cli.engine.synthesis.pass_scores import blob, checkerboard, flicker
 from cnnvis_cli.engine.synthesis.passes import stylized
 from cnnvis_cli.engine.synthesis.style import other_layers
-from cnnvis_cli.engine.texture.scores import luma
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.stylizers import StylizerFile, load_stylizer
 from cnnvis_cli.pictures.film import FILMS, frames_of
-from cnnvis_cli.pictures.read import Source, find_picture, find_pictures, resize
+from cnnvis_cli.pictures.read import PictureFile, find_picture, find_pictures, resize
 from cnnvis_cli.pictures.write import to_image
 
 # A pass over pictures so many times larger than those it learned from has strokes that look small.
@@ -87,9 +87,9 @@ class Painter:
     """A stylizer with how it is to be used."""
 
     def __init__(self, config: StyleConfig, job: Job) -> None:
-        self.config, self.job, self.device = config, job, job.session.device
+        self.config, self.job, self.device = config, job, job.inputs.device
         self.file = load_stylizer(config.stylizer, self.device)
-        job.rests_on(f"stylizer {self.file.name}", self.file.sha256)
+        job.resume.rests_on(f"stylizer {self.file.name}", self.file.sha256)
         if dropped := self.file.card.get("dropped"):
             job.warn(f"{config.stylizer}: {dropped} running statistics of instance norms dropped; they are never read.")
         self.encoder = self._encoder()
@@ -98,23 +98,25 @@ class Painter:
             raise UserError(f"masks: {len(config.masks)} for {len(self.mixture.numbers)} styles.")
         self.trained = int(self.file.card.get("size", 256))
         names = [self.file.styles[n].name for n in self.mixture.numbers] if self.file.styles else []
-        job.record(stylizer={"name": self.file.name, "sha256": self.file.sha256, "styles": names, "trained_at": self.trained})
+        job.record.note(
+            stylizer={"name": self.file.name, "sha256": self.file.sha256, "styles": names, "trained_at": self.trained}
+        )
 
     def _encoder(self) -> Network:
         """The network that the stylizer was trained with: what it is judged by."""
         config, card = self.config, self.file.card
         if "encoder" not in card:
-            return self.job.network()
+            return self.job.inputs.network(config)
         encoder = card["encoder"]
         default = config.model == type(config).model_fields["model"].default and not config.weights
         if default:
             chosen = {"model": encoder["model"], "weights": ""}
             if encoder["weights"]:
-                return self.job.network()
+                return self.job.inputs.network(config)
         else:
             chosen = {"model": config.model, "weights": config.weights}
         network_config = NetworkConfig.model_validate(chosen)
-        network, digest = self.job.network(network_config), self.job.session.network(network_config)[1]
+        network, digest = self.job.inputs.network(network_config), self.job.inputs.weights_digest(network_config)
         if digest != encoder["sha256"] and not default:
             raise UserError(
                 f"{self.file.name} was trained with {encoder['model']} {encoder['sha256'][:12]}, and model={config.model} is "
@@ -149,7 +151,7 @@ class Painter:
 
     def _masked(self, picture: Tensor) -> Tensor:
         """Each style where its mask is white; where masks overlap or are dark, as their shares say."""
-        masks = [resize(luma(self.job.read_one(what)), *picture.shape[-2:]) for what in self.config.masks]
+        masks = [resize(luma(self.job.inputs.read_one(what)), *picture.shape[-2:]) for what in self.config.masks]
         total = torch.stack(masks).sum(0) + 1e-6
         parts = []
         for number, mask in zip(self.mixture.numbers, masks, strict=True):
@@ -160,14 +162,14 @@ class Painter:
 
     # Photographs
 
-    def photographs(self, sources: Sequence[Source]) -> None:
+    def photographs(self, sources: Sequence[PictureFile]) -> None:
         rows = []
         alone = len(sources) == 1
         taken: set[str] = set()
         with self.job.track(f"style {self.file.name}", len(sources)) as bar:
             for number, source in enumerate(sources, start=1):
                 self.job.check_interrupt()
-                picture = self.job.read(source) if alone else self.job.read_or_skip(source)
+                picture = self.job.inputs.read(source) if alone else self.job.inputs.read_or_skip(source)
                 if picture is None:
                     continue
                 content = self.fitted(picture)
@@ -176,18 +178,18 @@ class Painter:
                 seconds = time.perf_counter() - began
                 name = source.name if source.name not in taken else f"{source.name}-{number}"
                 taken.add(name)
-                saved = self.job.save_picture(made, "" if alone else name)
+                saved = self.job.results.save_picture(made, "" if alone else name)
                 rows.append({"picture": source.name, **self.scores(saved, content), "pass_seconds": round(seconds, 4)})
                 bar.advance(number)
         if not rows:
-            raise self.job.unreadable(list(sources))
+            raise self.job.inputs.unreadable(list(sources))
         if (side := max(content.shape[-2:])) > _FAR_LARGER * self.trained:
             self.job.warn(f"{self.file.name} learned at {self.trained} px: strokes look small at {side}. size=, style_scale=.")
         numbers = [key for key, value in rows[0].items() if isinstance(value, float)]
         self.job.scores.update({key: sum(row[key] for row in rows) / len(rows) for key in numbers})
         if not alone:
             self.job.scores["pictures"] = len(rows)
-            self.job.record(rows=rows)
+            self.job.record.note(rows=rows)
 
     def styles(self) -> list[Tensor]:
         """The styles wanted, at the size of strokes that was learned."""
@@ -237,7 +239,7 @@ class Painter:
                 before = small
                 made.append(to_image(self.one(picture)))
                 bar.advance(number)
-        self.job.save_video(made, rate=rate)
+        self.job.results.save_video(made, rate=rate)
         first = self.fitted(frames[0].to(self.device))
         self.job.scores.update({"frames": len(made), **flicker(self.one, first)})
 
@@ -245,15 +247,15 @@ class Painter:
 def started(config: StyleConfig, job: Job, content: Tensor) -> Tensor:
     """The pass that the optimizer goes on from, for `start=stylizer`."""
     file = load_stylizer(config.stylizer, content.device)
-    job.rests_on(f"stylizer {file.name}", file.sha256)
+    job.resume.rests_on(f"stylizer {file.name}", file.sha256)
     return paint(file, content, mixture(file, config, content.device, strict=False).shares)
 
 
 def style_pictures(config: StyleConfig, job: Job) -> list[Tensor]:
     """The style pictures of a config; a name that the stylizer knows is the picture in its file."""
-    file = load_stylizer(config.stylizer, job.session.device) if config.stylizer else None
+    file = load_stylizer(config.stylizer, job.inputs.device) if config.stylizer else None
     found = []
     for what in config.style:
         thumbnail = None if file is None else style_picture(what, file)
-        found.append(job.read(find_picture(what)) if thumbnail is None else thumbnail.to(job.session.device))
+        found.append(job.inputs.read(find_picture(what)) if thumbnail is None else thumbnail.to(job.inputs.device))
     return found

@@ -42,11 +42,11 @@ class Classifier:
 
     def __init__(self, config: TrainConfig, job: Job) -> None:
         self.config, self.job = config, job
-        if all(what.startswith("sample:") for what in config.images):
-            raise UserError("kind=network learns from folders of labelled pictures: images=FOLDER, a folder per class.")
-        start = starting_point(config.start, config.architecture, job.session)
-        keep = round(1.5 * max(config.size))
         sources = listed(config.images, config.leave_out)
+        if not any(source.label for source in sources):
+            raise UserError("kind=network learns from folders of labelled pictures: images=FOLDER, a folder per class.")
+        start = starting_point(config.start, config.architecture, job.inputs.offline)
+        keep = round(1.5 * max(config.size))
         labels, classes = labelled(sources, config.names, start.classes if start else ())
         if len(classes) < 2:
             raise UserError(f"there is one class only ('{classes[0]}'): images=FOLDER wants a folder per class.")
@@ -96,8 +96,8 @@ class Classifier:
         pictures, whose = self.data.corpus.crops(
             self.order.batch(step, config.batch), config.size[stage], generator, zoom=self._zoom, flip=config.flip
         )
-        labels = self.data.labels[whose].to(self.job.session.device)
-        pictures = pictures.to(self.job.session.device)
+        labels = self.data.labels[whose].to(self.job.inputs.device)
+        pictures = pictures.to(self.job.inputs.device)
         if config.jitter:
             pictures = jittered(pictures, generator, config.jitter)
         if config.attack != "none":
@@ -134,7 +134,7 @@ class Classifier:
 
     def network(self, module: nn.Module) -> Network:
         return Network.frozen(
-            self.job.name, module, self.preprocessing, self.classes, device=self.job.session.device, channels_last=True
+            self.job.name, module, self.preprocessing, self.classes, device=self.job.inputs.device, channels_last=True
         )
 
     def probe(self, step: int, module: nn.Module) -> bool:
@@ -218,7 +218,7 @@ class Classifier:
             judged=max(1, len(self.data.corpus) // config.batch),
             memory=self.memory,
             precision=torch.bfloat16 if config.precision == "bf16" else None,
-            device=self.job.session.device,
+            device=self.job.inputs.device,
         )
 
     def run(self) -> None:
@@ -233,9 +233,9 @@ class Classifier:
         skipped = {**self.data.corpus.skipped}
         for test in self.tests.values():
             skipped |= test.corpus.skipped
-        self.job.skipped.update(skipped)
+        self.job.inputs.skipped.update(skipped)
         self.job.scores.update(scores | {"steps": result.steps, "stopped": result.stopped})
-        self.job.record(probes=self.memory["robust"], back=result.back, losses=shared.brief(result.trace))
+        self.job.record.note(probes=self.memory["robust"], back=result.back, losses=shared.brief(result.trace))
 
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself."""

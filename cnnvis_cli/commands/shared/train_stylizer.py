@@ -21,13 +21,13 @@ from cnnvis_cli.engine.learning.painting import PaintingLoss
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.statistics.statistics import STATISTICS, Summary
+from cnnvis_cli.engine.statistics import STATISTICS, Summary
 from cnnvis_cli.engine.synthesis.style import balance, stride, style_layers, summarize
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.stylizers import PaintedStyle, StylizerFile, load_stylizer, shape_text
 from cnnvis_cli.pictures.corpus import Corpus, listed
-from cnnvis_cli.pictures.read import Source, find_picture, resize
+from cnnvis_cli.pictures.read import PictureFile, find_picture, resize
 from cnnvis_cli.pictures.sheet import sheet
 
 VIEW = 144  # side of the validation pictures
@@ -42,8 +42,8 @@ class StylizerTraining:
     def __init__(self, config: TrainConfig, job: Job) -> None:
         self.config, self.job = config, job
         chosen = NetworkConfig.model_validate({"model": config.model, "weights": config.weights})
-        self.encoder = job.network(chosen)
-        self.digest = job.session.network(chosen)[1]
+        self.encoder = job.inputs.network(chosen)
+        self.digest = job.inputs.weights_digest(chosen)
         self.layers = list(config.style_layers) or style_layers(self.encoder)[:4]
         self.content_layers = list(config.content_layers) or self.layers[-2:]
         for layer in [*self.layers, *self.content_layers]:
@@ -57,12 +57,12 @@ class StylizerTraining:
         self.styles = (*self.known, *own)
         if len({style.name for style in self.styles}) < len(self.styles):
             raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
-        self.stylizer = self._stylizer(before).to(job.session.device).to(memory_format=torch.channels_last)
+        self.stylizer = self._stylizer(before).to(job.inputs.device).to(memory_format=torch.channels_last)
         self._read_images()
         self.memory: dict[str, Any] = {"shown": []}
 
-    def _style(self, source: Source) -> tuple[Tensor, str]:
-        picture = self.job.read(source)
+    def _style(self, source: PictureFile) -> tuple[Tensor, str]:
+        picture = self.job.inputs.read(source)
         short, deepest = min(picture.shape[-2:]), 2 * max(stride(self.encoder, layer) for layer in self.layers)
         side = max(self.config.size) * self.config.style_scale
         if max(picture.shape[-2:]) < side / 2 or short < deepest:
@@ -105,7 +105,7 @@ class StylizerTraining:
         self.held = Corpus(held[: max(config.judged, _ROWS)], keep=2 * VIEW)
         self.order = Shuffled(len(sources), config.seed)
         self.views, whose = self.held.squares(range(min(len(held), max(config.judged, _ROWS))), VIEW)
-        self.views = self.views.to(self.job.session.device)
+        self.views = self.views.to(self.job.inputs.device)
         self.names = [held[number].name for number in whose]
 
     def judge_network(self) -> Network:
@@ -130,7 +130,7 @@ class StylizerTraining:
     def painting_loss(self) -> PaintingLoss:
         """The loss for pictures of any size: strokes have a size in pixels."""
         statistic = STATISTICS[self.config.statistic]()
-        known = [style.picture().to(self.job.session.device) for style in self.known]
+        known = [style.picture().to(self.job.inputs.device) for style in self.known]
         targets = []
         for picture in [*known, *(picture for picture, _ in self.pictures)]:
             found = summarize(self.encoder, self.styled(picture), statistic, self.layers)
@@ -149,7 +149,7 @@ class StylizerTraining:
         return [first + (step + place) % (len(self.styles) - first) for place in range(count)]
 
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
-        config, device = self.config, self.job.session.device
+        config, device = self.config, self.job.inputs.device
         side = config.size[config.stage(progress)]
         generator = drawn(config.seed, step, "crops")
         zoom = config.zoom[0], config.zoom[1]
@@ -207,7 +207,7 @@ class StylizerTraining:
         captions = [
             name if number else self.styles[style].name for _, style in self.rows for number, name in enumerate(columns)
         ]
-        self.job.save_image(sheet(tiles, captions, columns=len(columns)).image)
+        self.job.results.save_image(sheet(tiles, captions, columns=len(columns)).image)
 
     # From beginning to end
 
@@ -224,7 +224,7 @@ class StylizerTraining:
             average=config.average,
             budget=config.budget,
             memory=self.memory,
-            device=self.job.session.device,
+            device=self.job.inputs.device,
         )
 
     def run(self) -> None:
@@ -242,9 +242,9 @@ class StylizerTraining:
             self.save_sheet(last)
         shared.save_weights(self.job, state, self.card(result, scores))
         shared.save_curve(self.job, result, judge.floors)
-        self.job.skipped.update(self.corpus.skipped | self.held.skipped)
+        self.job.inputs.skipped.update(self.corpus.skipped | self.held.skipped)
         self.job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
-        self.job.record(losses=shared.brief(result.trace), back=result.back, held_out=self.names)
+        self.job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=self.names)
 
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself. No times: the same training gives the same bytes."""

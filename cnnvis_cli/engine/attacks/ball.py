@@ -9,16 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.optim.loop import Loop, Update, synthesize
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
+from cnnvis_cli.engine.optim.optimizers import Update
 from cnnvis_cli.engine.optim.parameterizations import Perturbed
 
 Loss = Literal["cross-entropy", "score", "margin"]
 LOSSES: dict[Loss, Callable[[Goal, Tensor], Tensor]] = {
     "cross-entropy": Goal.cross_entropy,
     "score": Goal.score,
-    "margin": Goal.slack,
+    "margin": Goal.margin,
 }
 
 
@@ -53,7 +54,7 @@ def pgd(
         start = random_start_in(problem.budget, base, places, seed + restart * 1_000_003) if random_start else base
         loop = Loop(
             Perturbed(base, problem.budget.epsilon, problem.budget.norm, start),
-            problem.evaluator(LOSSES[loss], places),
+            problem.value_gradient(LOSSES[loss], places),
             steps,
             update or ("sign" if problem.budget.norm == "linf" else "unit"),
             rate,
@@ -61,11 +62,11 @@ def pgd(
             done=problem.stop(places, confidence) if stop_early else None,
         )
         pictures = synthesize(loop, watch=problem.watch).pictures
-        slack = problem.slack(pictures, places) if restarts > 1 else torch.zeros(len(places))
-        better = slack > reached[places]
+        margin = problem.margin(pictures, places) if restarts > 1 else torch.zeros(len(places))
+        better = margin > reached[places]
         best[places[better]] = pictures[better.to(pictures.device)]
-        reached[places[better]] = slack[better]
-        places = places[slack <= 0] if restarts > 1 else places
+        reached[places[better]] = margin[better]
+        places = places[margin <= 0] if restarts > 1 else places
         if not len(places) or problem.watch.should_stop():
             break
     return best
@@ -85,7 +86,7 @@ def ascent(
     stop_early: bool = True,
     confidence: float = 0.0,
 ) -> Tensor:
-    """The lecture's demo: from the picture, add a little of the class score's gradient until the network is fooled.
+    """Plain ascent: from the picture, add a little of the class score's gradient until the network is fooled.
 
     `rate` is the mean change of a value per step (`update="normalized"`) or what the gradient is multiplied with
     (`"gradient"`). Bounded only by [0, 1] where the budget is infinite.
@@ -102,7 +103,7 @@ def ascent(
     )
 
 
-def random_start_in(budget: Budget, base: Tensor, places: Tensor, seed: int) -> Tensor:
+def random_start_in(budget: Bound, base: Tensor, places: Tensor, seed: int) -> Tensor:
     """Pictures (B, 3, H, W) uniformly drawn from the ball; each depends on its place alone, not on the batch."""
     starts = []
     for place in places.tolist():

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.optim.loop import Evaluate, Loop, synthesize
-from cnnvis_cli.engine.optim.parameterizations import Box, Image, Pixels
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
+from cnnvis_cli.engine.optim.parameterizations import Box, Parameterization, Pixels
 
 Value = Callable[[Goal, Tensor], Tensor]
 
@@ -84,16 +85,16 @@ def _nearest_point(gap: Tensor, slope: Tensor, norm: str) -> tuple[Tensor, Tenso
 def carlini_wagner(
     problem: Problem, *, steps: int = 100, rate: float = 0.01, searches: int = 6, constant: float = 0.1, kappa: float = 0.0
 ) -> Tensor:
-    """The smallest change in l2 that fools (Carlini and Wagner 2017): minimize |d|^2 + c max(kappa - slack, 0).
+    """The smallest change in l2 that fools (Carlini and Wagner 2017): minimize |d|^2 + c max(kappa - margin, 0).
 
     The picture is (tanh(w) + 1) / 2 with Adam on w; c is searched for each picture, `searches` times, from `constant`.
     Pictures whose loss stands still leave early.
     """
 
     def value(goal: Goal, logits: Tensor) -> Tensor:
-        return (goal.slack(logits) - kappa).clamp_max(0)
+        return (goal.margin(logits) - kappa).clamp_max(0)
 
-    def loop(start: Tensor, evaluate: Evaluate, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loop:
+    def loop(start: Tensor, evaluate: ValueGradient, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loop:
         return Loop(Box(start), evaluate, steps, "adam", rate, done=done)
 
     return _least_change(problem, problem.everything, value, loop, searches, constant, steps, kappa)
@@ -105,7 +106,7 @@ def lbfgs(problem: Problem, *, steps: int = 30, searches: int = 6, constant: flo
     Pictures are taken one by one, since L-BFGS couples what it is given. The box is kept by clamping after each step.
     """
 
-    def loop(start: Tensor, evaluate: Evaluate, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loop:
+    def loop(start: Tensor, evaluate: ValueGradient, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loop:
         return Loop(Pixels(start), evaluate, steps, "lbfgs", 1.0, done=done, line_search=True)
 
     one_by_one = [
@@ -115,7 +116,7 @@ def lbfgs(problem: Problem, *, steps: int = 30, searches: int = 6, constant: flo
     return torch.cat(one_by_one)
 
 
-MakeLoop = Callable[[Tensor, Evaluate, Callable[[Tensor, Tensor, Tensor], Tensor]], Loop]
+MakeLoop = Callable[[Tensor, ValueGradient, Callable[[Tensor, Tensor, Tensor], Tensor]], Loop]
 
 
 def _least_change(
@@ -134,10 +135,10 @@ def _least_change(
     """
     base = problem.base_at(places)
     closest = _Closest(problem, places, margin)
-    inner = problem.evaluator(value, places)
+    inner = problem.value_gradient(value, places)
     weights = torch.full((len(places),), constant, device=base.device)
     low, high = torch.zeros_like(weights), torch.full_like(weights, torch.inf)
-    image: Image | None = None
+    image: Parameterization | None = None
     for _ in range(searches):
         closest.restart(patience=max(1, steps // 10))
 
@@ -181,7 +182,7 @@ class _Closest:
     def see(self, pictures: Tensor, change: Tensor, index: Tensor) -> None:
         rows = index.to(self.length.device)
         inside = (pictures.amin((1, 2, 3)) >= 0) & (pictures.amax((1, 2, 3)) <= 1)  # a line search may look outside
-        hit = (self._problem.slack_last(self._places[index]) > self._margin) & inside
+        hit = (self._problem.last_margin(self._places[index]) > self._margin) & inside
         length = change.flatten(1).norm(dim=1)
         closer = hit & (length < self.length[rows])
         self.found[rows] |= hit

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.budget import Budget, rounded
+from cnnvis_cli.engine.attacks.bound import Bound, rounded
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.optim.loop import Evaluate, Watch
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
+from cnnvis_cli.engine.optim.loop import Watch
 
 Model = Callable[[Tensor], Tensor]
 
@@ -42,7 +43,7 @@ class Goal:
         return -_pick(logits.log_softmax(1), self.labels)
 
     def score(self, logits: Tensor) -> Tensor:
-        """(B,) to be raised: the class score of the target, or minus that of the label (the lecture's demo)."""
+        """(B,) to be raised: the class score of the target, or minus that of the label (plain gradient ascent)."""
         return _pick(logits, self.targets) if self.targets is not None else -_pick(logits, self.labels)
 
     def log_probability(self, logits: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class Goal:
             return _pick(logits.log_softmax(1), self.targets)
         return _without(logits, self.labels).logsumexp(1) - logits.logsumexp(1)
 
-    def slack(self, logits: Tensor) -> Tensor:
+    def margin(self, logits: Tensor) -> Tensor:
         """(B,) in units of logits: above 0 where the goal is met, and by how much; below 0 what is missing."""
         if self.targets is not None:
             return _pick(logits, self.targets) - _without(logits, self.targets).amax(1)
@@ -59,7 +60,7 @@ class Goal:
 
     def met(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
         """(B,) bool: the goal is met, and the network gives the wrong class at least that probability."""
-        return (self.slack(logits) > 0) & (logits.softmax(1).amax(1) >= confidence)
+        return (self.margin(logits) > 0) & (logits.softmax(1).amax(1) >= confidence)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class Problem:
         model: Model,
         pictures: Tensor,
         goal: Goal,
-        budget: Budget,
+        budget: Bound,
         *,
         eightbit: bool = True,
         watch: Watch | None = None,
@@ -115,11 +116,13 @@ class Problem:
         self.queries[places] += 1
         return self.model(pictures)
 
-    def slack(self, pictures: Tensor, places: Tensor) -> Tensor:
+    def margin(self, pictures: Tensor, places: Tensor) -> Tensor:
         """(B,) on the CPU: above 0 where the picture fools the network."""
-        return self.goal.at(places).slack(self.ask(pictures, places)).cpu()
+        return self.goal.at(places).margin(self.ask(pictures, places)).cpu()
 
-    def evaluator(self, value: Callable[[Goal, Tensor], Tensor], places: Tensor | None = None, batch: int = 32) -> Evaluate:
+    def value_gradient(
+        self, value: Callable[[Goal, Tensor], Tensor], places: Tensor | None = None, batch: int = 32
+    ) -> ValueGradient:
         """For the loop: `value(goal, logits)` and its gradient, `batch` pictures at a time. The loop's i-th picture is the
         one at places[i]. Only gradients with respect to the pictures are computed."""
         places = self.everything if places is None else places
@@ -141,9 +144,9 @@ class Problem:
 
         return evaluate
 
-    def slack_last(self, places: Tensor) -> Tensor:
-        """(B,) slack of the answers to the last evaluation, of the pictures at these places."""
-        return self.goal.at(places).slack(self._last)
+    def last_margin(self, places: Tensor) -> Tensor:
+        """(B,) margin of the answers to the last evaluation, of the pictures at these places."""
+        return self.goal.at(places).margin(self._last)
 
     def stop(self, places: Tensor | None = None, confidence: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """For the loop's `done`: which of the pictures just evaluated fool the network, rounded to 8 bits if so wished, with

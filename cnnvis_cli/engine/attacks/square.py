@@ -26,17 +26,17 @@ def square(problem: Problem, *, queries: int = 1000, share: float = 0.8, seed: i
     propose = _window_linf if budget.norm == "linf" else _window_l2
     current = base + torch.stack([start(p, budget.epsilon, g) for p, g in zip(base, generators, strict=True)])
     current = current.clamp(0, 1)
-    slack = problem.slack(current, places)
+    margin = problem.margin(current, places)
     for count in range(queries - 1):
-        places = (slack <= 0).nonzero().flatten()
+        places = (margin <= 0).nonzero().flatten()
         if not len(places) or problem.watch.should_stop():
             break
-        problem.watch.on_step(count + 1, slack, current)
+        problem.watch.on_step(count + 1, margin, current)
         area = share / 2 ** sum(count * 10_000 / queries > mark for mark in _SHRINK)
         tried = torch.stack([propose(base[i], current[i], budget.epsilon, area, generators[i]) for i in places.tolist()])
-        reached = problem.slack(tried, places)
-        better = reached > slack[places]
-        slack[places[better]] = reached[better]
+        reached = problem.margin(tried, places)
+        better = reached > margin[places]
+        margin[places[better]] = reached[better]
         current[places[better].to(base.device)] = tried[better.to(base.device)]
     return current
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attacks.budget import rounded
+from cnnvis_cli.engine.attacks.bound import rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.parameterizations import Shared
@@ -23,12 +23,12 @@ def universal(problem: Problem, *, steps: int = 50, rate: float | None = None, b
     """
 
     def value(goal: Goal, logits: Tensor) -> Tensor:
-        return goal.slack(logits).clamp_max(_ENOUGH)
+        return goal.margin(logits).clamp_max(_ENOUGH)
 
     rate = 5 * min(problem.budget.epsilon, 1.0) / steps if rate is None else rate
     image = Shared(problem.base, problem.budget.epsilon, problem.budget.norm)
     update = "sign" if problem.budget.norm == "linf" else "unit"
-    loop = Loop(image, problem.evaluator(value, batch=batch), steps, update, rate)  # type: ignore[arg-type]
+    loop = Loop(image, problem.value_gradient(value, batch=batch), steps, update, rate)  # type: ignore[arg-type]
     synthesize(loop, watch=problem.watch)
     grey = torch.full_like(image.change, 128 / 255).detach()  # the change is rounded once for all, not with each picture
     change = rounded(grey, grey + image.change.detach(), problem.budget) - grey

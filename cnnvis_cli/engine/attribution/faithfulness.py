@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.attribution.gradients import baseline, score
+from cnnvis_cli.engine.attribution.gradients import baseline
 from cnnvis_cli.engine.attribution.occlusion import blurred
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective
 
 
@@ -48,7 +49,7 @@ def deletion_insertion(
     taken = rank.view(1, 1, *heat.shape) < (shares * heat.numel()).round().view(-1, 1, 1, 1)
     without, soft = baseline(network), blurred(image)
     deletion, insertion = (
-        torch.cat([score(network, torch.where(mask, one, other), target) for mask in taken.split(batch)]).cpu()
+        torch.cat([score(network, target, torch.where(mask, one, other)) for mask in taken.split(batch)]).cpu()
         for one, other in ((without, image), (image, soft))
     )
     return Curves(deletion, insertion)

@@ -23,12 +23,6 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective
 
 
-def score(network: Network, images: Tensor, target: Objective) -> Tensor:
-    """The target's value (B,) for images (B, 3, H, W)."""
-    with torch.no_grad():
-        return target(activations(network, images, target.layers))
-
-
 def gradient(network: Network, images: Tensor, target: Objective) -> Tensor:
     """d target / d pixel, (B, 3, H, W). Simonyan, Vedaldi and Zisserman 2013, section 3 (before the absolute value)."""
     images = images.detach().requires_grad_(True)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from PIL import ImageColor
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
-from cnnvis_cli.engine.attribution.gradients import baseline, score
+from cnnvis_cli.engine.attribution.gradients import baseline
 from cnnvis_cli.engine.errors import UserError, did_you_mean
 from cnnvis_cli.engine.locality.incremental import LARGEST, Incremental, Unsupported
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.pixels import gaussian_blur
 
 FILLS = ("mean", "grey", "blur", "noise", "zero")
 # Less saved work than this is eaten up by cutting and pasting.
@@ -45,26 +45,11 @@ def fill_image(network: Network, image: Tensor, fill: str | tuple[float, float, 
     )
 
 
-def parse_fill(text: str, key: str = "fill") -> str | tuple[float, float, float]:
-    """A fill's name, or a colour as `red`, `#ff8000`, or three numbers in [0, 1] with commas. Raises UserError."""
-    if text in FILLS:
-        return text
-    parts = text.split(",")
-    try:
-        numbers = [float(part) for part in parts] if len(parts) == 3 else [v / 255 for v in ImageColor.getrgb(text)[:3]]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(0 <= number <= 1 for number in numbers):
-        hint = did_you_mean(text, FILLS)
-        raise UserError(f"{key}={text} is none of {', '.join(FILLS)}, nor a colour such as red or 1,0.5,0.{hint}")
-    return numbers[0], numbers[1], numbers[2]
-
-
 def blurred(image: Tensor) -> Tensor:
     """The picture (3, H, W) without its details: Gaussian blur with a standard deviation of a tenth of its short side."""
     sigma = min(image.shape[1:]) / 10
     radius = min(math.ceil(3 * sigma), min(image.shape[1:]) - 1)
-    return gaussian_blur(image, [2 * radius + 1] * 2, [sigma, sigma])
+    return gaussian_blur(image, radius, sigma)
 
 
 def window_places(pixels: int, window: int, stride: int) -> Tensor:
@@ -118,7 +103,7 @@ def occlude(
     everything, `auto` the former where it saves work. `progress(done, total)` in windows.
     """
     rows, columns = (window_places(image.shape[axis + 1], window[axis], stride[axis]) for axis in (0, 1))
-    clean = float(score(network, image[None], target))
+    clean = float(score(network, target, image[None]))
     plain = _Plain(network, image, target, fill, rows, columns)
     reason = "the plain way was asked for" if way == "plain" else ""
     difference = None
@@ -179,7 +164,7 @@ class _Plain:
                     self.rows[number // len(self.columns)].tolist(), self.columns[number % len(self.columns)].tolist(),
                 )  # fmt: skip
                 image[:, top:bottom, left:right] = self.fill[:, top:bottom, left:right]
-            values.append(score(self.network, images, self.target).float().cpu())
+            values.append(score(self.network, self.target, images).float().cpu())
             progress(sum(map(len, values)), len(windows))
         return torch.cat(values)
 

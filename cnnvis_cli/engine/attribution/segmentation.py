@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
+
+from cnnvis_cli.engine.pixels import gaussian_blur
 
 
 def object_mask(image: Tensor, heat: Tensor, *, foreground: float = 0.95, background: float = 0.3) -> Tensor:
@@ -20,7 +21,7 @@ def object_mask(image: Tensor, heat: Tensor, *, foreground: float = 0.95, backgr
 
     side = min(heat.shape)
     sigma = max(1.0, side / 50)
-    smooth = gaussian_blur(heat[None, None].cpu().float(), [2 * min(round(2 * sigma), side - 1) + 1] * 2, [sigma, sigma])[0, 0]
+    smooth = gaussian_blur(heat[None].cpu().float(), min(round(2 * sigma), side - 1), sigma)[0]
     low, high = torch.quantile(smooth[:: max(1, side // 256)].flatten(), torch.tensor([background, foreground])).tolist()
     if not high > low:
         return torch.zeros(heat.shape, dtype=torch.bool)

@@ -34,7 +34,7 @@ def resolve_target(text: str, network: Network, image: Tensor) -> Target:
         return Target(found[0], found[0], found[0].label)
     if text == "predicted":
         with torch.no_grad():
-            index = int(network(image).flatten(1).argmax())
+            index = int(network(image).argmax())
     else:
         index = network.class_index(text)
     return Target(class_logit(network, index), class_share(network, index), network.class_name(index), index)

@@ -1,1 +1,1 @@
-"""Faster arithmetic of the same numbers: may be deleted without changing one."""
+"""Faster arithmetic of the same numbers, by oneDNN and glibc. May be deleted: `engine.arithmetic` then gives way."""

@@ -1,5 +1,5 @@
 """Layers of frozen weights on the CPU, forward and back, by oneDNN: convolutions with weights packed once, linear ones as they
-are.
+are. PyTorch's private calls stand here alone; each layer compares its first answers with PyTorch's own and gives way to them.
 
 PyTorch hands oneDNN the weights as they lie; each call then packs them anew, in both directions. Weights that never change need
 that once. The gradient with respect to the input of an unstrided convolution is itself a convolution (of the flipped weights),
@@ -9,15 +9,16 @@ Linear layers gain from another library, not from packing: PyTorch hands them to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 # Phases waste the taps that stick out of the kernel. Up to here a measured win: 7x7 stride 2, 11x11 stride 4; not 3x3 stride 2.
 MOST_PHASE_WORK = 1.5
@@ -47,17 +48,28 @@ def _run(maps: Tensor, packed: Tensor, bias: Tensor | None, geometry: _Geometry)
 
 
 class _Convolution:
-    """One convolution's weights (O, C, k, l), packed for both directions at the first use of each."""
+    """One convolution's weights (O, C, k, l), packed for both directions at the first use of each.
 
-    def __init__(self, weight: Tensor, geometry: _Geometry) -> None:
-        self.weight, self.version, self.geometry = weight, weight._version, geometry
+    `sign`: what tells whether the weights are still those that were packed. `trusted`: in each direction, whether the numbers
+    were those of PyTorch at the first use; None before it.
+    """
+
+    def __init__(self, weight: Tensor, geometry: _Geometry, sign: Tensor) -> None:
+        self.weight, self.geometry, self.sign = weight, geometry, sign
         self.forward_weight: Tensor | None = None
         self.backward_weight: Tensor | None = None
+        self.trusted: dict[str, bool] = {}
         self.taps = tuple(-(-k // s) for k, s in zip(weight.shape[2:], geometry.stride, strict=True))
         work = self.taps[0] * self.taps[1] * geometry.stride[0] * geometry.stride[1]
         self.phases = work <= MOST_PHASE_WORK * weight.shape[2] * weight.shape[3] and geometry.stride[0] == geometry.stride[1]
 
     def __call__(self, maps: Tensor, bias: Tensor | None) -> Tensor:
+        def plain() -> Tensor:
+            return F.conv2d(maps, self.weight, bias, self.geometry.stride, self.geometry.padding)
+
+        return self._checked("forward", lambda: self._packed_output(maps, bias), plain)
+
+    def _packed_output(self, maps: Tensor, bias: Tensor | None) -> Tensor:
         if self.forward_weight is None:
             self.forward_weight = _packed(self.weight, self.geometry, maps.shape)
         return _run(maps, self.forward_weight, bias, self.geometry)
@@ -66,6 +78,22 @@ class _Convolution:
         """With respect to the input, of that shape (B, C, H, W), from that of the output (B, O, h, w)."""
         if not self.phases:
             return self._plain_gradient(gradient, shape)
+        fast, plain = partial(self._packed_gradient, gradient, shape), partial(self._plain_gradient, gradient, shape)
+        return self._checked("backward", fast, plain)
+
+    def _checked(self, direction: str, fast: Callable[[], Tensor], plain: Callable[[], Tensor]) -> Tensor:
+        """The fast answer, or PyTorch's where the first fast one differed from it or failed."""
+        if direction not in self.trusted:
+            wanted = plain()
+            try:
+                found = fast()
+                self.trusted[direction] = _same(found, wanted)
+            except RuntimeError:
+                self.trusted[direction] = False
+            return found if self.trusted[direction] else wanted
+        return fast() if self.trusted[direction] else plain()
+
+    def _packed_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         # Input place s*q + r is reached by the taps s*t + r from the output places q - t: per phase r a convolution over q.
         step, (top, left) = self.geometry.stride[0], self.geometry.padding
         rows, columns = self.taps[0] - 1, self.taps[1] - 1
@@ -144,61 +172,90 @@ class _Linear(torch.autograd.Function):
         return _rows(gradient, weight.mT), None, None
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+def _same(found: Tensor, wanted: Tensor) -> bool:
+    """Whether two results are the same but for the order of sums."""
+    largest = wanted.abs().amax().clamp_min(1e-30) if wanted.numel() else 1.0
+    return found.shape == wanted.shape and bool(((found - wanted).abs() <= 1e-3 * largest).all())
 
 
-class PackedConvolutions(TorchFunctionMode):
-    """Within the block, 2-D convolutions and linear layers of frozen float32 weights on the CPU run by oneDNN; all else is as
-    it was.
+def _sign(weight: Tensor) -> Tensor:
+    """(O,) numbers that change with any weight: a projection of each filter on a fixed random direction."""
+    rows = weight.permute(0, 2, 3, 1).flatten(1)
+    direction = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
+    return rows @ direction.to(rows)
 
-    Left to PyTorch: groups, dilation, padding by name, autocast, weights that want gradients. Changed weights are packed anew.
-    """
+
+class Switch:
+    """Whether the layers of one network compute by oneDNN. Holds what is packed, so that a copy of the network packs anew."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.known: dict[tuple[int, _Geometry], _Convolution] = {}
+        self.on = True
+        self.packed: WeakKeyDictionary[nn.Module, _Convolution] = WeakKeyDictionary()
 
-    def __deepcopy__(self, memo: dict) -> PackedConvolutions:
-        return PackedConvolutions()  # what is packed belongs to the weights it was packed from
+    def __deepcopy__(self, memo: dict) -> Switch:
+        return Switch()
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is torch.conv2d or func is F.conv2d:
-            result = self._convolve(*args, **(kwargs or {}))
-            if result is not None:
-                return result
-        if func is F.linear:
-            result = self._multiply(*args, **(kwargs or {}))
-            if result is not None:
-                return result
-        return func(*args, **(kwargs or {}))
+    def convolution(self, module: nn.Conv2d, geometry: _Geometry) -> _Convolution:
+        """The module's packed weights; weights that were changed in whatever way are packed anew."""
+        known, sign = self.packed.get(module), _sign(module.weight)
+        if known is None or known.geometry != geometry or not torch.equal(known.sign, sign):
+            known = self.packed[module] = _Convolution(module.weight.detach(), geometry, sign)
+        return known
 
-    def _convolve(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-    ) -> Tensor | None:
-        if isinstance(padding, str) or groups != 1 or _pair(dilation) != (1, 1) or input.ndim != 4:
-            return None
-        if not AVAILABLE or weight.requires_grad or not _plain(input, weight):
-            return None
-        geometry = _Geometry(_pair(stride), _pair(padding))
-        key = (id(weight), geometry)
-        known = self.known.get(key)
-        if known is None or known.weight is not weight or known.version != weight._version:
-            known = self.known[key] = _Convolution(weight, geometry)
-        return _Apply.apply(input, bias, known)
 
-    @staticmethod
-    def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        learns = weight.requires_grad or (bias is not None and bias.requires_grad)
-        if not PRODUCTS or learns or not _plain(input, weight):
-            return None
-        if input.ndim < 2 or weight.ndim != 2 or input.shape[-1] != weight.shape[1] or not input.numel():
-            return None  # PyTorch says best what does not fit
+class Conv2d(nn.Conv2d):
+    """A convolution that computes by oneDNN where it may; else it is torch's."""
+
+    switch: Switch
+
+    def forward(self, input: Tensor) -> Tensor:
+        frozen = not (self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad))
+        if not (self.switch.on and AVAILABLE and frozen and input.ndim == 4 and _plain(input, self.weight)):
+            return super().forward(input)
+        top, left = _pair(self.padding)  # type: ignore[arg-type]
+        stride = _pair(self.stride)
+        if self.padding_mode != "zeros":
+            input = F.pad(input, (left, left, top, top), mode=self.padding_mode)
+            top = left = 0
+        if min(input.shape[2] + 2 * top - self.weight.shape[2], input.shape[3] + 2 * left - self.weight.shape[3]) < 0:
+            return super().forward(input)  # PyTorch says best what does not fit
+        return _Apply.apply(input, self.bias, self.switch.convolution(self, _Geometry(stride, (top, left))))
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes by oneDNN where it may; else it is torch's."""
+
+    switch: Switch
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
+        fits = input.ndim >= 2 and input.numel() > 0 and input.shape[-1] == weight.shape[1]
+        if not (self.switch.on and PRODUCTS and frozen and fits and _plain(input, weight)):
+            return super().forward(input)
         return _Linear.apply(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], len(weight))
+
+
+def accelerate(module: nn.Module) -> Switch:
+    """Make the plain convolutions and linear layers of a frozen module compute by oneDNN on the CPU, in place; the switch turns
+    that off and on. Names, weights, hooks and the layers' own type names stay.
+
+    Left as they are: layers whose weights are computed (parametrized, normalized), groups, dilation, padding by name.
+    """
+    switch = Switch()
+    for child in module.modules():
+        if not isinstance(child._parameters.get("weight"), nn.Parameter) or child._forward_pre_hooks:
+            continue
+        if type(child) is nn.Conv2d:
+            plain = child.groups == 1 and _pair(child.dilation) == (1, 1)
+            if plain and not isinstance(child.padding, str):
+                child.__class__ = Conv2d
+                child.switch = switch  # type: ignore[assignment]
+        elif type(child) is nn.Linear:
+            child.__class__ = Linear
+            child.switch = switch  # type: ignore[assignment]
+    return switch
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))

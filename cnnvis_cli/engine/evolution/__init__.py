@@ -1,32 +1,32 @@
 """Evolution of images: selection and variation against a network that is only ever asked for probabilities.
 
 `Evolution` is the loop, `Archive` keeps the elites, `Lineage` knows where they came from. What an individual is decides its
-encoding (`direct`, `cppn`, `shapes`); who judges it is an `Evaluator`, any callable from 8-bit images to probabilities.
+encoding (`direct`, `cppn`, `shapes`); who judges it is an `BlackBox`, any callable from 8-bit images to probabilities.
 """
 
 from cnnvis_cli.engine.evolution.archive import Archive
+from cnnvis_cli.engine.evolution.black_box import BlackBox, NetworkBox, QueriesSpent, probabilities_of
 from cnnvis_cli.engine.evolution.cppn import Cppn
 from cnnvis_cli.engine.evolution.direct import Direct
 from cnnvis_cli.engine.evolution.encoding import Encoding, Genome
-from cnnvis_cli.engine.evolution.evaluate import BudgetError, Evaluator, NetworkEvaluator, judged
 from cnnvis_cli.engine.evolution.lineage import Individual, Lineage
 from cnnvis_cli.engine.evolution.loop import Evolution, Generation, Strategy
 from cnnvis_cli.engine.evolution.shapes import Shapes
 
 __all__ = [
     "Archive",
-    "BudgetError",
+    "BlackBox",
     "Cppn",
     "Direct",
     "Encoding",
-    "Evaluator",
     "Evolution",
     "Generation",
     "Genome",
     "Individual",
     "Lineage",
-    "NetworkEvaluator",
+    "NetworkBox",
+    "QueriesSpent",
     "Shapes",
     "Strategy",
-    "judged",
+    "probabilities_of",
 ]

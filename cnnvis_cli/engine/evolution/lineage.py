@@ -41,7 +41,7 @@ class Lineage:
     def add(self, individual: Individual) -> None:
         self.known[individual.identity] = individual
 
-    def way(self, identity: int) -> list[Individual]:
+    def ancestors(self, identity: int) -> list[Individual]:
         """From the first known ancestor to this one, along first parents."""
         line = []
         while identity in self.known:

@@ -13,8 +13,8 @@ import numpy as np
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.evolution.archive import NOBODY, Archive
+from cnnvis_cli.engine.evolution.black_box import BlackBox, probabilities_of
 from cnnvis_cli.engine.evolution.encoding import Encoding, Genome
-from cnnvis_cli.engine.evolution.evaluate import Evaluator, judged
 from cnnvis_cli.engine.evolution.lineage import Individual, Lineage
 
 
@@ -53,7 +53,7 @@ class Evolution:
     def __init__(
         self,
         encoding: Encoding,
-        evaluate: Evaluator,
+        evaluate: BlackBox,
         classes: int,
         targets: Sequence[int] | None = None,
         *,
@@ -92,7 +92,7 @@ class Evolution:
             parents = self._parents() if self.generation >= 0 else np.full((self.children, 2), NOBODY)
             children = self._breed(parents)
             images = self.encoding.render(children)
-            probabilities = judged(self.evaluate, images, self.classes)[:, self.targets]
+            probabilities = probabilities_of(self.evaluate, images, self.classes)[:, self.targets]
         except BaseException:
             self.rng.bit_generator.state = before
             raise

@@ -14,7 +14,7 @@ from torch import Tensor
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import total_variation
-from cnnvis_cli.engine.statistics.statistics import Statistic, Summary
+from cnnvis_cli.engine.statistics import Statistic, Summary
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes
 
 

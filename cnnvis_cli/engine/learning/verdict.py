@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.ball import pgd
-from cnnvis_cli.engine.attacks.budget import Budget, Norm, eight_bit, rounded
+from cnnvis_cli.engine.attacks.bound import Bound, Norm, rounded
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import eight_bit
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ def robust_accuracy(
     seed: int = 0,
 ) -> Accuracy:
     """Right on the 8-bit pictures and still right on what PGD makes of them within `epsilon`, as 8-bit pictures."""
-    right, budget = 0, Budget(norm, epsilon)
+    right, bound = 0, Bound(norm, epsilon)
     for first in range(0, len(pictures), batch):
         base = eight_bit(pictures[first : first + batch]).to(network.device)
         goal = Goal(labels[first : first + batch].to(network.device))
-        problem = Problem(network, base, goal, budget)
-        worst = rounded(base, pgd(problem, steps=steps, seed=seed + first), budget)
+        problem = Problem(network, base, goal, bound)
+        worst = rounded(base, pgd(problem, steps=steps, seed=seed + first), bound)
         with torch.no_grad():
-            held = (goal.slack(network(base)) <= 0) & (goal.slack(network(worst)) <= 0)
+            held = (goal.margin(network(base)) <= 0) & (goal.margin(network(worst)) <= 0)
         right += int(held.sum())
     return Accuracy(right, len(pictures))

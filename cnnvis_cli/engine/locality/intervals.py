@@ -23,7 +23,7 @@ LOCAL = frozenset([
     "clamp", "clamp_min", "clamp_max", "clip", "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "prelu", "elu",
     "selu", "celu", "silu", "gelu", "mish", "softplus", "sigmoid", "hardsigmoid", "hardswish", "tanh", "batch_norm",
     "dropout", "dropout2d", "feature_dropout", "alpha_dropout", "local_response_norm", "cat", "chunk", "split",
-    "contiguous", "clone", "float", "to", "detach", "sum", "mean",
+    "contiguous", "clone", "float", "to", "detach", "sum", "mean", "log",
 ])  # fmt: skip
 # Functions of whole maps or vectors that treat the pictures of a batch one by one. Evaluated as they stand.
 WHOLE = frozenset([

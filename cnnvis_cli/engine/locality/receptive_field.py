@@ -80,15 +80,18 @@ class ReceptiveField:
 
         Bilinear in between, constant beyond the outermost centres.
         """
-        return _lines(self.rows, maps) @ maps @ _lines(self.columns, maps).T
+
+        height, width = maps.shape[-2:]
+        return _lines(self.rows, height, maps) @ maps @ _lines(self.columns, width, maps).T
 
 
-def _lines(span: Span, like: Tensor) -> Tensor:
-    """(length, units) weights of linear interpolation between the units' centres."""
-    first, step = span.centers()
+def _lines(span: Span, units: int, like: Tensor) -> Tensor:
+    """(length, units) weights of linear interpolation between the units' centres; evenly spread where these are not known."""
+    step = span.length / units
+    first, step = span.centers() if units == len(span.reach) else ((step - 1) / 2, step)
     place = (torch.arange(span.length, dtype=torch.float64) - first) / step
-    place = place.clamp(0, len(span.reach) - 1)
-    return (1 - (place[:, None] - torch.arange(len(span.reach))).abs()).clamp_min(0).to(like)
+    place = place.clamp(0, units - 1)
+    return (1 - (place[:, None] - torch.arange(units)).abs()).clamp_min(0).to(like)
 
 
 def receptive_fields(network: Network, height: int | None = None, width: int | None = None) -> dict[str, ReceptiveField]:
@@ -96,8 +99,8 @@ def receptive_fields(network: Network, height: int | None = None, width: int | N
     (default: the network's own size). Layers whose module cannot run without values are taken to see everything."""
     height, width = height or network.size, width or network.size
     channels = len(network.preprocessing.mean)
-    here = _run(network.module, channels, height, width)
-    plane = _run(network.module, channels, _PLANE, _PLANE)
+    here = _run(network, channels, height, width)
+    plane = _run(network, channels, _PLANE, _PLANE)
     everything = _pixels(height, width)
     fields = {}
     for name in network.layers:
@@ -320,19 +323,24 @@ _WINDOWS: dict[str, Callable[[tuple], list[list[int]] | None]] = {
 
 
 @torch.no_grad()
-def _run(module: nn.Module, channels: int, height: int, width: int) -> dict[str, _Axes]:
-    """Axes of every submodule that gives maps (1, C, H, W), as far as the module runs on a picture of that size."""
+def _run(network: Network, channels: int, height: int, width: int) -> dict[str, _Axes]:
+    """Axes of every submodule that gives maps, as far as the module runs on a picture of that size."""
+    module = network.module
     names = {child: name for name, child in module.named_modules() if name}
     state = {name: tensor.to("meta") for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
     dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
     picture = torch.empty(1, channels, height, width, device="meta", dtype=dtype)
     propagation = _Propagation(picture)
     found: dict[str, _Axes] = {}
+    channels_at = {name: layer.layout.channel for name, layer in network.layers.items()}
 
     def hook(child: nn.Module, inputs: Any, output: Any) -> None:
         tensor = tensor_of(output)
         axes = None if tensor is None else propagation.axes(tensor)
-        if axes is not None and tensor is not None and tuple(len(axis.reach) for axis in axes) == tuple(tensor.shape[2:]):
+        if axes is None or tensor is None or names[child] not in channels_at:
+            return
+        places = tuple(n for axis, n in enumerate(tensor.shape) if axis not in (0, channels_at[names[child]]))
+        if tuple(len(axis.reach) for axis in axes) == places:
             found[names[child]] = axes
 
     # Any module may stop here for reasons of its own (a fixed size, a look at values); what it reached is known.

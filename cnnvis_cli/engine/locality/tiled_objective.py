@@ -11,7 +11,7 @@ from torch import Tensor
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.activations import IMAGES, INDEX
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Evaluate
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.transforms import Transform
 
@@ -26,14 +26,14 @@ def evaluate_by_tiles(tiled: Tiled, objective: Objective, pictures: Tensor, inde
     return values.detach(), gradient if direct is None else gradient + direct
 
 
-def tile_evaluator(
+def value_gradient_by_tiles(
     network: Network,
     objective: Objective,
     side: int,
     *,
     transform: Transform | None = None,
     generator: torch.Generator | None = None,
-) -> Evaluate:
+) -> ValueGradient:
     """For the loop, as `synthesize.evaluator`, in tiles of about `side` pixels. UserError where a layer sees everything."""
     tiled = Tiled(network, sorted(objective.layers), side)
 
@@ -50,7 +50,7 @@ def tile_evaluator(
 
 
 @torch.no_grad()
-def judge_by_tiles(network: Network, objective: Objective, pictures: Tensor, side: int) -> Tensor:
+def score_by_tiles(network: Network, objective: Objective, pictures: Tensor, side: int) -> Tensor:
     """The objective (B,) of pictures as they are."""
     tiled = Tiled(network, sorted(objective.layers), side)
     maps = {layer: tiled.maps(pictures, layer) for layer in objective.layers}

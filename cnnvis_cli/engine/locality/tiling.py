@@ -20,9 +20,9 @@ from torch import Tensor
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Evaluate
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
 from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.statistics.statistics import Summary, add
+from cnnvis_cli.engine.statistics import Summary, add
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Tiled:
         return values.detach(), self._gradient(pictures, pairs)
 
 
-def tiled_evaluator(tiled: Tiled, loss: Additive, pixels: Objective | None = None) -> Evaluate:
+def tiled_value_gradient(tiled: Tiled, loss: Additive, pixels: Objective | None = None) -> ValueGradient:
     """For the loop: minus the loss, tile by tile, plus an objective of the pictures themselves (total variation)."""
 
     def evaluate(pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

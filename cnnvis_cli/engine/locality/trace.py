@@ -108,7 +108,7 @@ class _Recorder(TorchFunctionMode):
 def record(network: Network, image: Tensor, layers: Collection[str]) -> Tape:
     """Tape the run of one picture (1, 3, H, W), sRGB in [0, 1], from the pixels to the layers, preprocessing included."""
     recorder = _Recorder(image)
-    with recorder, network.unpacked():
+    with recorder, network.plain_arithmetic():
         acts = activations(network, image, layers)
     outputs = {name: recorder.numbers[id(acts[name])] for name in layers}
     return Tape(recorder.steps, recorder.values, outputs)

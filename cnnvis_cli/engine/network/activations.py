@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network.layers import OutOfPlace, hooked, tensor_of
+from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.network.layers import OUTPUT, OutOfPlace, hooked, tensor_of
 from cnnvis_cli.engine.network.network import Network
 
 # Keys among the activations that name no layer: the pictures themselves, and the place of each in the whole batch (B,).
@@ -27,29 +28,43 @@ def activations(network: Network, images: Tensor, layers: Iterable[str], *, inde
     `index` (B,) says which pictures of a larger batch these are (default: all), and stands under `INDEX`.
 
     Keys are the names as asked for (an alias stays an alias). Values are float32 and differentiable with respect to
-    `images`. A layer that is called several times gives its last output. Raises UserError for an unknown layer.
+    `images`: (B, C, h, w) of maps and of tokens that are patches, however the network lays them; (B, C, N) of sequences that
+    are no grid, (B, C) of vectors. `OUTPUT` is what the network returns, as class scores (B, classes). A layer that is called
+    several times gives its last output. Raises UserError for an unknown layer.
     """
-    wanted = {name: network.layer(name) for name in layers}
+    asked = list(layers)
+    wanted = {name: network.layer(name) for name in asked if name != OUTPUT}
     found: dict[str, Tensor] = {}
     given = {IMAGES: images, INDEX: torch.arange(len(images)) if index is None else index}
-    if not wanted:
+    if not asked:
         return given
+    if not wanted:
+        return given | {OUTPUT: network(images)}
+    through = OUTPUT in asked  # what it returns is asked for: the pass goes to the end
     missing = {layer.name: layer.calls for layer in wanted.values()}
+    lie = {layer.name: layer.layout for layer in wanted.values()}
     children = dict(network.module.named_modules())
     names = {children[name]: name for name in missing}
+    size = images.shape[2], images.shape[3]
 
     def hook(child: nn.Module, inputs: Any, output: Any) -> Any:
         name = names[child]
         missing[name] -= 1
-        found[name] = tensor_of(output)  # type: ignore[assignment]
-        if not any(count > 0 for count in missing.values()):
+        tensor = tensor_of(output)
+        if tensor is not None:
+            found[name] = lie[name].canonical(tensor, len(images), size)
+        if not through and not any(count > 0 for count in missing.values()):
             raise _Reached
         # What follows may change it in place, as in ResNets (`out += identity`): it gets a copy.
         return output.clone() if isinstance(output, Tensor) else None
 
     with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.arithmetic(), suppress(_Reached):
-        network.module(network.normalize(images))
-    return given | {name: found[layer.name].float() for name, layer in wanted.items()}
+        returned = network.module(network.normalize(images))
+    unseen = [name for name, layer in wanted.items() if layer.name not in found]
+    if unseen:
+        raise UserError(f"{network.name} does not come to its layer {unseen[0]} on this picture.")
+    result = given | {name: found[layer.name].float() for name, layer in wanted.items()}
+    return result | {OUTPUT: network.reading(returned)} if through else result
 
 
 def penultimate(network: Network) -> str:
@@ -62,11 +77,9 @@ def penultimate(network: Network) -> str:
 
 @torch.no_grad()
 def feature_vectors(network: Network, images: Tensor, layer: str) -> Tensor:
-    """(B, C): the layer's output for images (B, 3, H, W); of maps, the mean over places."""
+    """(B, C): the layer's output for images (B, 3, H, W); of maps and sequences, the mean over places."""
     maps = activations(network, images, [layer])[layer]
-    if maps.ndim == 4:
-        return maps.mean((2, 3))
-    return maps.flatten(1)
+    return maps.flatten(2).mean(2) if maps.ndim > 2 else maps
 
 
 def middle_layer(network: Network) -> str:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+
+from cnnvis_cli.engine.network.layouts import Layout, Runs, Seen, Size, layouts
+
+# Names no submodule: what the network returns, as class scores.
+OUTPUT = "<output>"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One named submodule. `shape`: its output without the batch, at the network's own input size. `order`: when it finishes.
+    """One named submodule. `shape`: its output without the batch, at the network's own input size and in the order in which
+    `activations` gives it: (C, h, w) of maps, (C, N) of a sequence, (C,) of a vector. `order`: when it finishes.
 
     `calls`: how often a forward pass calls it (a shared ReLU more than once); its activation is that of the last call.
+    `layout`: how its output lies as the module gives it.
     """
 
     name: str
@@ -24,6 +32,7 @@ class Layer:
     shape: tuple[int, ...]
     order: int
     calls: int
+    layout: Layout = field(default_factory=Layout)
 
     @property
     def channels(self) -> int:
@@ -31,7 +40,7 @@ class Layer:
 
     @property
     def spatial(self) -> bool:
-        """Whether it gives maps (C, H, W) rather than a vector."""
+        """Whether it gives maps (C, H, W) rather than a vector or a sequence."""
         return len(self.shape) == 3
 
 
@@ -63,23 +72,59 @@ def tensor_of(output: Any) -> Tensor | None:
     return next((item for item in output if isinstance(item, Tensor)), None) if isinstance(output, tuple | list) else None
 
 
-@torch.no_grad()
 def probe_layers(module: nn.Module, example: Tensor) -> dict[str, Layer]:
-    """Run `example` (1, C, H, W), normalized, through the module once and note every submodule that is called."""
+    """Run `example` (1, C, H, W), normalized, through the module and note every submodule that is called.
+
+    A second run, of two pictures of another size where the module takes one, tells how each output lies.
+    """
+    height, width = example.shape[2:]
+    first, orders = _seen(module, example)
+    larger, second = _grown(module, example)
+    runs = Runs((height, width), larger)
+    lie = layouts(first, second, runs)
+    table = {}
+    for name in sorted(first, key=lambda name: orders[name][0]):
+        empty = torch.empty(first[name].shape, device="meta")
+        shape = tuple(lie[name].canonical(empty, 1, (height, width)).shape[1:])
+        kind = type(first[name].module).__name__
+        table[name] = Layer(name, kind, shape, orders[name][0], orders[name][1], lie[name])
+    return table
+
+
+Orders = dict[str, tuple[int, int]]
+
+
+@torch.no_grad()
+def _seen(module: nn.Module, example: Tensor, state: dict[str, Tensor] | None = None) -> tuple[dict[str, Seen], Orders]:
+    """What every submodule gave, and (its place in the order, how often it was called). `state`: other tensors for its own."""
     names = {child: name for name, child in module.named_modules() if name}
-    seen: dict[str, tuple[tuple[int, ...], int, int]] = {}
+    seen: dict[str, Seen] = {}
+    orders: dict[str, tuple[int, int]] = {}
     order = 0
 
     def hook(child: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal order
         tensor = tensor_of(output)
-        if tensor is not None:
+        if tensor is not None and tensor.ndim:
             order += 1
-            calls = seen[names[child]][2] if names[child] in seen else 0
-            seen[names[child]] = (tuple(tensor.shape[1:]), order, calls + 1)
+            name = names[child]
+            seen[name] = Seen(child, tuple(tensor.shape))
+            orders[name] = order, orders.get(name, (0, 0))[1] + 1
 
     with hooked(dict.fromkeys(names, hook)), OutOfPlace():
-        module(example)
-    kinds = {name: type(child).__name__ for child, name in names.items()}
-    rows = sorted(seen.items(), key=lambda item: item[1][1])
-    return {name: Layer(name, kinds[name], shape, order, calls) for name, (shape, order, calls) in rows}
+        module(example) if state is None else functional_call(module, state, (example,))
+    return seen, orders
+
+
+def _grown(module: nn.Module, example: Tensor) -> tuple[Size, dict[str, Seen]]:
+    """A run on two pictures of another size, or of the same where no other is taken; without values where that is possible."""
+    _, channels, height, width = example.shape
+    state = {name: t.to("meta") for name, t in [*module.named_parameters(), *module.named_buffers()]}
+    sizes = [(height + 32, width + 64), (height + 32, width + 32), (2 * height, 2 * width), (height, width)]
+    for size in sizes:
+        with suppress(Exception):  # a size is refused in as many ways as there are networks
+            return size, _seen(module, torch.empty(2, channels, *size, device="meta", dtype=example.dtype), state)[0]
+    for size in sizes:  # modules that look at values
+        with suppress(Exception):
+            return size, _seen(module, example.new_zeros(2, channels, *size))[0]
+    return (height, width), {}

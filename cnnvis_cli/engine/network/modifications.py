@@ -26,10 +26,16 @@ def padded(network: Network, mode: Padding) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for child in network.module.modules():
-            if isinstance(child, nn.Conv2d) and any(child._reversed_padding_repeated_twice):
+            if isinstance(child, nn.Conv2d) and _pads(child):
                 stack.callback(setattr, child, "padding_mode", child.padding_mode)
                 child.padding_mode = mode
         yield
+
+
+def _pads(convolution: nn.Conv2d) -> bool:
+    if isinstance(convolution.padding, str):
+        return convolution.padding == "same" and any(side > 1 for side in convolution.kernel_size)
+    return any(side > 0 for side in convolution.padding)
 
 
 @contextmanager

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.backend.onednn import PackedConvolutions
+from cnnvis_cli.engine.arithmetic import Switch, accelerate
 from cnnvis_cli.engine.errors import UserError, did_you_mean
-from cnnvis_cli.engine.network.layers import Layer, probe_layers
+from cnnvis_cli.engine.network.classes import find_class, labels_of
+from cnnvis_cli.engine.network.folding import fold
+from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
+from cnnvis_cli.engine.network.layouts import Layout
+from cnnvis_cli.engine.network.outputs import Reading
+from cnnvis_cli.engine.network.sizes import Sizes, Trials, example, find_sizes
+from cnnvis_cli.engine.network.trial import agree, ready, try_out
+from cnnvis_cli.engine.pixels import luma
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# ITU-R BT.601, what Pillow's convert("L") uses.
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,10 @@ class Preprocessing:
 
 @dataclass(eq=False)
 class Network:
-    """A classifier that is looked at, never trained. Build it with `Network.frozen`.
+    """A network that is looked at, never trained. Build it with `Network.frozen`, which measures it on a trial run.
 
-    Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes).
+    Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes): what `forward` returns, by its `reading`.
+    `notes`: what was made of it that its owner should know. `steady`: two passes over one picture agree.
     """
 
     name: str
@@ -53,7 +60,10 @@ class Network:
     device: torch.device
     bf16: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
-    packing: PackedConvolutions | None = field(default_factory=PackedConvolutions)
+    reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
+    steady: bool = True
+    faster: Switch | None = None
 
     @classmethod
     def frozen(
@@ -67,42 +77,56 @@ class Network:
         channels_last: bool = True,
         bf16: bool = False,
         copied: bool = True,
+        output: str = "",
     ) -> Network:
-        """Take a module over: eval mode, no weight gradients, no in-place rectifiers, BatchNorm folded, fast memory format.
+        """Take a module over: measured on a trial run, eval mode, float32, no weight gradients, no in-place rectifiers,
+        BatchNorm folded, fast memory format. Raises Refused where it cannot be looked at.
 
         The module given is copied, not changed, unless it is handed over with `copied=False`, which halves the memory.
         Folding moves a BatchNorm into the convolution right before it, so that the convolution's own output is then the
-        normalized one.
+        normalized one; it is left where the answers would change. `output`: which of several outputs is read.
         """
-        from cnnvis_cli.engine.network.folding import fold_batchnorm  # imports layers, as this module does
-
-        module = (copy.deepcopy(module) if copied else module).eval().requires_grad_(False)
+        module = ready(module)
+        module = (copy.deepcopy(module) if copied else module).float().eval().requires_grad_(False)
         for child in module.modules():
             if getattr(child, "inplace", False):
                 child.inplace = False  # type: ignore[assignment]
         preprocessing = preprocessing or Preprocessing()
-        module = fold_batchnorm(module, cls._example(preprocessing))
+        channels, size = len(preprocessing.mean), preprocessing.size
+        trial = try_out(module, channels, size, output, len(classes) or None)
+        if trial.steady:
+            take_back = fold(module, example(channels, size))
+            if not agree(module, trial, channels, size):
+                take_back()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         module = module.to(device).to(memory_format=memory_format)
-        return cls(name, module, preprocessing, tuple(classes), torch.device(device), bf16, vgg_aliases(module))
-
-    @staticmethod
-    def _example(preprocessing: Preprocessing) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(1, len(preprocessing.mean), preprocessing.size, preprocessing.size, generator=generator)
+        labels = labels_of(classes, trial.reading)
+        return cls(
+            name,
+            module,
+            preprocessing,
+            labels,
+            torch.device(device),
+            bf16,
+            vgg_aliases(module),
+            trial.reading,
+            trial.notes,
+            trial.steady,
+            accelerate(module) if channels_last else None,
+        )
 
     @cached_property
-    def _statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _statistics(self) -> tuple[Tensor, Tensor]:
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 
-        return column(self.preprocessing.mean), column(self.preprocessing.std), column(LUMA)
+        return column(self.preprocessing.mean), column(self.preprocessing.std)
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the module gets for images (B, 3, H, W), sRGB in [0, 1]."""
-        mean, std, luma = self._statistics
+        mean, std = self._statistics
         if self.preprocessing.grayscale:
-            images = (images * luma).sum(1, keepdim=True)
+            images = luma(images)
         return ((images - mean) / std).contiguous(memory_format=self.memory_format)
 
     @cached_property
@@ -115,25 +139,26 @@ class Network:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """How its layers are computed: float32, on the CPU with packed convolutions; bfloat16 where it was asked for."""
-        packs = self.device.type == "cpu" and self.memory_format == torch.channels_last
-        packing = (self.packing if packs else None) or nullcontext()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), packing:
+        """How its layers are computed: float32; bfloat16 where it was asked for."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     @contextmanager
-    def unpacked(self) -> Iterator[None]:
-        """PyTorch's own convolutions, for the length of the block: for who records or compares them."""
-        packing, self.packing = self.packing, None
+    def plain_arithmetic(self) -> Iterator[None]:
+        """PyTorch's own functions, for the length of the block: for who records or compares them."""
+        before = self.faster is not None and self.faster.on
+        if self.faster is not None:
+            self.faster.on = False
         try:
             yield
         finally:
-            self.packing = packing
+            if self.faster is not None:
+                self.faster.on = before
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""
         with self.arithmetic():
-            return self.module(self.normalize(images)).float()
+            return self.reading(self.module(self.normalize(images)))
 
     @property
     def size(self) -> int:
@@ -141,15 +166,39 @@ class Network:
         return self.preprocessing.size
 
     @cached_property
+    def sizes(self) -> Sizes:
+        """Which sizes of pictures it takes."""
+        trials = Trials(self.module, len(self.preprocessing.mean), self.size, self.device)
+        return find_sizes(trials, self.size)
+
+    @property
     def fixed_size(self) -> bool:
-        """Whether it takes pictures of its own size only (a linear layer right on the maps)."""
-        side = self.size + 32
-        try:
-            with torch.no_grad():
-                self(torch.zeros(1, 3, side, side, device=self.device))
-        except RuntimeError:
-            return True
-        return False
+        """Whether it takes pictures of its own size only (a linear layer right on the maps, a vision transformer)."""
+        return self.sizes.fixed
+
+    @cached_property
+    def pitch(self) -> int:
+        """Pixels from one place of its coarsest maps to the next: sides that are multiples of it leave no pixel out."""
+        sides = [layer.shape[1] for layer in self.layers.values() if layer.spatial and layer.shape[1] > 1]
+        ratio = self.size / min(sides, default=self.size)
+        pitch = round(ratio) if ratio == round(ratio) else 2 ** round(math.log2(ratio))
+        return math.lcm(pitch, max(1, self.sizes.multiple))
+
+    def fitted(self, height: int, width: int, side: int | None = None) -> tuple[int, int]:
+        """Height and width at which a whole picture of (height, width) is shown to it: the short side near `side` (default: its
+        own size), both multiples of `pitch`, so that nothing is cut off and no pool drops the last rows. Squeezed to a square
+        where it takes nothing else.
+        """
+        side = side or self.size
+        if self.fixed_size:
+            return self.size, self.size
+        step = self.pitch if self.pitch <= side else max(1, self.sizes.multiple)
+        least = -(-max(self.sizes.smallest, step) // step) * step
+        short = max(least, round(side / step) * step)
+        if self.sizes.square:
+            return short, short
+        long = max(short, round(side * max(height, width) / min(height, width) / step) * step)
+        return (short, long) if height <= width else (long, short)
 
     @property
     def mean_color(self) -> Tensor:
@@ -160,10 +209,18 @@ class Network:
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """Every named submodule that gives a tensor, in the order in which they finish."""
-        return probe_layers(self.module, self._example(self.preprocessing).to(self.device))
+        return probe_layers(self.module, example(len(self.preprocessing.mean), self.size).to(self.device))
+
+    @cached_property
+    def output(self) -> Layer:
+        """What it returns as class scores, in the form of a layer that comes after all others."""
+        count = self.reading.classes
+        return Layer(OUTPUT, "Output", (count,), len(self.layers) + 1_000_000, 1, Layout("vector"))
 
     def layer(self, name: str) -> Layer:
         """The layer of that name or alias (`relu4_3` for torchvision's VGGs). Raises UserError with near names."""
+        if name == OUTPUT:
+            return self.output
         found = self.layers.get(self.aliases.get(name, name))
         if found is None:
             hint = did_you_mean(name, [*self.layers, *self.aliases])
@@ -171,34 +228,15 @@ class Network:
         return found
 
     @property
-    def logits_layer(self) -> Layer:
-        """The last layer: what the network returns."""
-        return list(self.layers.values())[-1]
+    def class_count(self) -> int:
+        return self.reading.classes
 
     def class_index(self, name: str | int) -> int:
         """Index of a class by number or by name (case and underscores ignored; one of several synonyms is enough)."""
-        count = len(self.classes) or self.logits_layer.channels
-        return find_class([self.class_name(index) for index in range(count)], name, self.name)
+        return find_class([self.class_name(index) for index in range(self.class_count)], name, self.name)
 
     def class_name(self, index: int) -> str:
         return self.classes[index] if index < len(self.classes) else f"class {index}"
-
-
-def find_class(labels: Sequence[str], name: str | int, owner: str) -> int:
-    """Index of a class among `labels`; `owner` is whose they are, for the error. See `Network.class_index`."""
-    text = str(name).strip()
-    if text.lstrip("-").isdigit():
-        if 0 <= int(text) < len(labels):
-            return int(text)
-        raise UserError(f"class {text} is out of range: {owner} has classes 0 to {len(labels) - 1}.")
-
-    def plain(label: str) -> str:
-        return label.lower().replace("_", " ").strip()
-
-    for index, label in enumerate(labels):
-        if plain(text) == plain(label) or plain(text) in (plain(part) for part in label.split(",")):
-            return index
-    raise UserError(f"{owner} knows no class '{text}'.{did_you_mean(text, labels)}")
 
 
 def vgg_aliases(module: nn.Module) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.optim.loop import Evaluate
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Cost:
     bytes: float
 
 
-def measure(evaluate: Evaluate, pictures: Tensor) -> Cost:
-    """Evaluate twice; the first, which also warms up, counts what autograd keeps, the second is timed."""
+def measure(evaluate: ValueGradient, pictures: Tensor) -> Cost:
+    """ValueGradient twice; the first, which also warms up, counts what autograd keeps, the second is timed."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
     while not stopped:  x <- project(x + rate * direction(gradient of the objective at x))
 
-What is optimized (an `Image`), what is asked for (an `Evaluate`) and how to step are given; stopping, the trace, averaging,
-interruption and exact resumption are here. It is the only place where an optimizer takes a step.
+What is optimized (a `Parameterization`), what is asked for (a `ValueGradient`) and how to step are given; stopping, the trace,
+averaging, interruption and exact resumption are here. It is the only place where an optimizer takes a step.
 """
 
 from __future__ import annotations
@@ -11,84 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.engine.backend.malloc import freed_memory_kept
 from cnnvis_cli.engine.errors import RunError
-from cnnvis_cli.engine.network.activations import activations
-from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.optim.parameterizations import Image, load_parameters
-from cnnvis_cli.engine.optim.transforms import Transform
+from cnnvis_cli.engine.optim.evaluate import ValueGradient
+from cnnvis_cli.engine.optim.optimizers import Ascent, Update, resampled
+from cnnvis_cli.engine.optim.parameterizations import Parameterization, load_parameters
 
-Update = Literal["adam", "lbfgs", "gradient", "normalized", "sign", "unit"]
 Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted"]
 Gradient = Callable[[Tensor], Tensor]
 AfterStep = Callable[[int, Tensor, Tensor], Tensor]
-
-
-class Evaluate(Protocol):
-    """Pictures (B, 3, H, W) and their places in the whole batch (B,) to values (B,) and the gradient of their sum."""
-
-    def __call__(self, pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]: ...
-
-
-def evaluator(
-    network: Network, objective: Objective, *, transform: Transform | None = None, generator: torch.Generator | None = None
-) -> Evaluate:
-    """The plain way to evaluate: one forward pass as deep as the objective reads, one backward pass to the pictures."""
-
-    def evaluate(pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        leaf = pictures.detach().requires_grad_()
-        seen = leaf if transform is None or generator is None else transform(leaf, generator)
-        values = objective(activations(network, seen, objective.layers, index=index))
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        return values.detach(), gradient
-
-    return evaluate
-
-
-@torch.no_grad()
-def judge(network: Network, objective: Objective, pictures: Tensor) -> Tensor:
-    """The objective (B,) of given pictures as they are: what the score of a saved file is made of."""
-    return objective(activations(network, pictures, objective.layers))
-
-
-class Ascent(torch.optim.Optimizer):
-    """x + rate * d, with d the gradient (`gradient`), the gradient over its mean magnitude per picture (`normalized`, deep
-    dream), over its length (`unit`) or its sign (`sign`). With momentum, gradients are first gathered over their mean
-    magnitude (Dong et al. 2018)."""
-
-    def __init__(self, parameters: Sequence[Tensor], rate: float, kind: Update, momentum: float = 0.0) -> None:
-        super().__init__(parameters, {"lr": rate, "kind": kind, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        with torch.enable_grad():
-            loss = closure() if closure is not None else None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                direction = -parameter.grad
-                if group["kind"] == "normalized" or group["momentum"]:
-                    direction = direction / mean_magnitude(direction)
-                if group["momentum"]:
-                    gathered = self.state[parameter].setdefault("gathered", torch.zeros_like(direction))
-                    direction = gathered.mul_(group["momentum"]).add_(direction)
-                if group["kind"] == "sign":
-                    direction = direction.sign()
-                elif group["kind"] == "unit":
-                    direction = torch.nn.functional.normalize(direction.flatten(1)).view_as(direction)
-                parameter.add_(direction, alpha=group["lr"])
-        return loss
-
-
-def mean_magnitude(gradient: Tensor) -> Tensor:
-    """(B, 1, ...) mean absolute value per picture, never zero."""
-    return gradient.abs().flatten(1).mean(1).clamp_min(1e-12).view(-1, *[1] * (gradient.ndim - 1))
 
 
 @dataclass
@@ -105,8 +40,8 @@ class Loop:
     resampled to the new size (pixels only).
     """
 
-    image: Image
-    evaluate: Evaluate
+    image: Parameterization
+    evaluate: ValueGradient
     steps: int
     update: Update = "adam"
     rate: float = 0.05
@@ -167,7 +102,7 @@ class _Run:
         self.loop = loop
         self.optimizer = loop.optimizer()
         if loop.warm and loop.update == "adam" and before:
-            self.optimizer.load_state_dict(_resampled(before, loop.image.parameters()))
+            self.optimizer.load_state_dict(resampled(before, loop.image.parameters()))
         with torch.no_grad():
             start = loop.image()
         self.trace: list[Tensor] = []
@@ -203,7 +138,7 @@ class _Run:
         }
 
     def _closure(self) -> Tensor:
-        """Evaluate the pictures that are not finished, and leave the gradient at the image's parameters."""
+        """ValueGradient the pictures that are not finished, and leave the gradient at the image's parameters."""
         self.optimizer.zero_grad()
         pictures = self.loop.image()
         self.before = pictures.detach().clone()
@@ -278,17 +213,6 @@ class _Run:
         return torch.where(finished, self.kept, current).clamp(0, 1)
 
 
-def _resampled(optimizer: dict[str, Any], parameters: Sequence[Tensor]) -> dict[str, Any]:
-    """Adam's state for pictures of another size; second moments stay positive."""
-    state = {}
-    for number, old in optimizer["state"].items():
-        size = parameters[number].shape[-2:]
-        first = F.interpolate(old["exp_avg"], size, mode="bicubic", align_corners=False)
-        second = F.interpolate(old["exp_avg_sq"], size, mode="bilinear", align_corners=False)
-        state[number] = {"step": old["step"], "exp_avg": first, "exp_avg_sq": second}
-    return {"state": state, "param_groups": optimizer["param_groups"]}
-
-
 def synthesize(
     loop: Loop, *, state: dict[str, Any] | None = None, watch: Watch | None = None, before: dict[str, Any] | None = None
 ) -> Outcome:
@@ -300,15 +224,14 @@ def synthesize(
     can do that), the best pictures so far are returned and `stopped` is "diverged"; RunError if there is none yet.
     """
     run, watch = _Run(loop, state, before), watch or Watch()
-    with freed_memory_kept():
-        while (reason := run.stopped()) is None:
-            if watch.should_stop():
-                reason = "interrupted"
-                break
-            if not run.step():
-                reason = "diverged"
-                break
-            watch.on_step(len(run.trace), run.values, run.before)
+    while (reason := run.stopped()) is None:
+        if watch.should_stop():
+            reason = "interrupted"
+            break
+        if not run.step():
+            reason = "diverged"
+            break
+        watch.on_step(len(run.trace), run.values, run.before)
     if reason == "diverged":
         if run.best is None:
             raise RunError("the objective is not a number at the start. A smaller rate or float32 precision may help.")

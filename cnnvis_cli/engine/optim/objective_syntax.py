@@ -64,7 +64,7 @@ def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[O
 
 
 def _classes(kind: str, rest: str, network: Network) -> list[Objective]:
-    count = len(network.classes) or network.logits_layer.channels
+    count = network.class_count
     numbers = [network.class_index(rest)] if not re.fullmatch(r"[\d,\s-]+", rest) else parse_numbers(rest, count, "class")
     make = objectives.class_probability if kind == "prob" else objectives.class_logit
     return [make(network, number) for number in numbers]

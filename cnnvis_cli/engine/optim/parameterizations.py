@@ -17,7 +17,7 @@ _COLOR_SQRT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.0
 COLOR_CORRELATION = _COLOR_SQRT / _COLOR_SQRT.norm(dim=0).max()
 
 
-class Image(Protocol):
+class Parameterization(Protocol):
     """What the loop needs of a parameterization."""
 
     def parameters(self) -> list[Tensor]:
@@ -186,7 +186,7 @@ def within(change: Tensor, epsilon: float | Tensor, norm: str) -> Tensor:
     return change * (bound / lengths).clamp_max(1)
 
 
-def load_parameters(image: Image, values: Sequence[Tensor]) -> None:
+def load_parameters(image: Parameterization, values: Sequence[Tensor]) -> None:
     """Overwrite an image's parameters, as when a run is resumed."""
     with torch.no_grad():
         for parameter, value in zip(image.parameters(), values, strict=True):

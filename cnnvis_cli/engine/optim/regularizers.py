@@ -1,4 +1,4 @@
-"""What is done to pixels or gradients between steps: blur, clipping, centre bias (background text 5, part 5)."""
+"""What is done to pixels or gradients between steps: blur, clipping, centre bias."""
 
 from __future__ import annotations
 

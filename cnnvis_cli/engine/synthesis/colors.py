@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.network.network import LUMA
+from cnnvis_cli.engine.pixels import luma
 
 
 def with_colors_of(pictures: Tensor, source: Tensor) -> Tensor:
@@ -13,11 +13,10 @@ def with_colors_of(pictures: Tensor, source: Tensor) -> Tensor:
 
     Where the two together leave the cube of colours, the chroma is scaled down and the luma kept.
     """
-    weights = torch.tensor(LUMA, device=pictures.device).view(1, 3, 1, 1)
-    luma = (pictures * weights).sum(1, keepdim=True)
-    chroma = source - (source * weights).sum(1, keepdim=True)
-    room = torch.where(chroma > 0, (1 - luma) / chroma.clamp_min(1e-6), luma / (-chroma).clamp_min(1e-6))
-    return (luma + chroma * room.amin(1, keepdim=True).clamp(0, 1)).clamp(0, 1)
+    light = luma(pictures)
+    chroma = source - luma(source)
+    room = torch.where(chroma > 0, (1 - light) / chroma.clamp_min(1e-6), light / (-chroma).clamp_min(1e-6))
+    return (light + chroma * room.amin(1, keepdim=True).clamp(0, 1)).clamp(0, 1)
 
 
 def recolored(picture: Tensor, goal: Tensor) -> Tensor:

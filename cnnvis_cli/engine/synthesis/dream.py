@@ -1,4 +1,4 @@
-"""Deep dream (Mordvintsev, Olah, Tyka 2015; background texts 1 to 5): raise what a layer sees in a picture, over octaves.
+"""Deep dream (Mordvintsev, Olah, Tyka 2015): raise what a layer sees in a picture, over octaves.
 
 At each size the picture is that size's original plus the details found so far. The steps themselves are the loop's, with
 normalised gradients; what is particular to dreams is here: octaves, smoothing, guides, zooming.
@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.engine.optim.loop import Gradient, Loop, Stage, mean_magnitude
-from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.optim.loop import Gradient, Loop, Stage
+from cnnvis_cli.engine.optim.objectives import Objective, Term
+from cnnvis_cli.engine.optim.optimizers import mean_magnitude
 from cnnvis_cli.engine.optim.regularizers import gaussian_blur
 from cnnvis_cli.engine.optim.transforms import Transform
 
@@ -90,7 +91,7 @@ def guided(layer: str, features: Tensor) -> Objective:
             best = [torch.cat([(part.T @ known).argmax(1) for part in one.split(4096, 1)]) for one in maps]
         return torch.stack([(one * known[:, index]).sum(0).mean() for one, index in zip(maps, best, strict=True)])
 
-    return Objective(frozenset([layer]), value, f"guided:{layer}")  # type: ignore[arg-type]
+    return Objective(frozenset([layer]), value, (Term("guided", layer),))  # type: ignore[arg-type]
 
 
 def zoomed(pictures: Tensor, factor: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Inverting a layer: the picture whose code is a given one (Mahendran and Vedaldi 2015; background texts 4 and 5).
+"""Inverting a layer: the picture whose code is a given one (Mahendran and Vedaldi 2015).
 
     x* = argmin  |Phi(x) - Phi0|^2 / |Phi0|^2 / u_code  +  variation * TV(x) / u_tv  +  norm * R(x) / u_norm
 
@@ -18,9 +18,10 @@ from torch import Tensor
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Loop, evaluator
-from cnnvis_cli.engine.optim.objectives import Activations, Objective, content, norm
-from cnnvis_cli.engine.optim.parameterizations import Image
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop
+from cnnvis_cli.engine.optim.objectives import Activations, Objective, Term, content, norm
+from cnnvis_cli.engine.optim.parameterizations import Parameterization
 from cnnvis_cli.engine.optim.regularizers import gaussian_blur
 
 # Brightness, blue against red, green against magenta. Natural pictures vary much less in the last two than in the first.
@@ -98,12 +99,12 @@ def inversion_objective(
     def smoothness(acts: Activations) -> Tensor:
         return -(color_variation(acts[IMAGES], beta) / units.variation.to(acts[IMAGES])).mean(1)
 
-    data = Objective(frozenset([layer]), beyond, f"content:{layer}")
-    prior = Objective(frozenset(), smoothness, f"tv:{beta:g}")
+    data = Objective(frozenset([layer]), beyond, (Term("content", layer),))
+    prior = Objective(frozenset(), smoothness, (Term("tv", name=f"{beta:g}"),))
     return data + variation * prior - (norm_weight / units.norm) * norm(alpha)
 
 
-def inversion_loop(network: Network, objective: Objective, image: Image, *, steps: int, rate: float) -> Loop:
+def inversion_loop(network: Network, objective: Objective, image: Parameterization, *, steps: int, rate: float) -> Loop:
     """Adam with the rate falling as a cosine: fast at first, and no tremble left at the end.
 
     Its memory of the gradient's size is short: once the code is found the priors are alone, and theirs is far smaller.
@@ -112,7 +113,7 @@ def inversion_loop(network: Network, objective: Objective, image: Image, *, step
     def falling(step: int) -> float:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    return Loop(image, evaluator(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
+    return Loop(image, value_gradient(network, objective), steps=steps, rate=rate, rates=falling, betas=(0.9, 0.99))
 
 
 def check_code(network: Network, layer: str, code: Tensor, size: int) -> Tensor:

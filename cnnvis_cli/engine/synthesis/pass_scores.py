@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.statistics.statistics import Wasserstein
+from cnnvis_cli.engine.pixels import luma
+from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis.style import summarize
-from cnnvis_cli.engine.texture.scores import luma
 
 
 def checkerboard(picture: Tensor) -> float:

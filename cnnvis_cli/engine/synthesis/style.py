@@ -18,8 +18,8 @@ from cnnvis_cli.engine.locality.tiling import Place, Places, Tiled
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.layers import Layer
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.statistics.statistics import Statistic, Summary, smoothed
+from cnnvis_cli.engine.optim.objectives import Objective, Term
+from cnnvis_cli.engine.statistics import Statistic, Summary, smoothed
 
 # The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
 CONTENT_SHARE = 0.2
@@ -112,7 +112,7 @@ class StyleLoss:
 
     def objective(self) -> Objective:
         """Minus the loss, for the loop."""
-        return Objective(self.layers, lambda acts: -self.value(acts), "style" if self.content else "texture")
+        return Objective(self.layers, lambda acts: -self.value(acts), (Term("style" if self.content else "texture"),))
 
     def _mix(self, style: Tensor | float, content: Tensor | float) -> Tensor | float:
         return self.strength * style + (1 - self.strength) * content
@@ -169,7 +169,7 @@ def _by_size(network: Network) -> list[list[Layer]]:
     """Layers with statistics for each side of maps, large maps first. Maps of one position are left out, and maps of the
     classes (SqueezeNet's last ones): they say what is where, not how it is painted, and would outweigh all others."""
     sizes: dict[int, list[Layer]] = {}
-    answers = network.logits_layer.channels
+    answers = network.class_count
     for layer in network.layers.values():
         usable = layer.spatial and layer.shape[1] > 1 and layer.channels != answers
         if usable and not any(word in layer.kind for word in _NOT_STATISTICS):

@@ -6,13 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.engine.network.network import LUMA
-
-
-def luma(pictures: Tensor) -> Tensor:
-    """(B, 1, H, W)."""
-    weights = torch.tensor(LUMA, dtype=pictures.dtype, device=pictures.device).view(1, 3, 1, 1)
-    return (pictures * weights).sum(1, keepdim=True)
+from cnnvis_cli.engine.pixels import luma
 
 
 def seam_ratio(picture: Tensor) -> float:

@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.engine.network.activations import activations, penultimate
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective
 
@@ -21,7 +21,7 @@ def facet_means(
     Clusters are k-means on the 50 first principal components of the network's penultimate features; the paper embeds them
     by t-SNE first, which for so few pictures makes no difference.
     """
-    layer = next((name for name in reversed(list(network.layers)) if name != network.logits_layer.name), "")
+    layer = penultimate(network)
     values, codes = [], []
     for part in pictures.split(batch):
         acts = activations(network, part, {*objective.layers, layer})

@@ -1,6 +1,6 @@
 """How much each feature map of a layer matters to what the layers after it make of a picture, and what pruning the least costs.
 
-Background text 5: inversion "can be used to evaluate the importance of feature maps, and to prune the least important ones".
+Inversion without a map shows what it carried (Mahendran and Vedaldi 2015, section 6); maps that matter least can be pruned.
 A map is removed by setting it to zero; the network's weights stay untouched.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import activations
-from cnnvis_cli.engine.network.layers import hooked, tensor_of
+from cnnvis_cli.engine.network.layers import OUTPUT, hooked, tensor_of
 from cnnvis_cli.engine.network.network import Network
 
 
@@ -39,15 +39,15 @@ def masked(network: Network, layer: str, masks: Tensor) -> Iterator[None]:
         tensor = tensor_of(output)
         if not isinstance(output, Tensor) or tensor is None:
             raise UserError(f"layer {layer!r} of {network.name} gives no single tensor; channels cannot be removed there.")
-        return tensor * masks.to(tensor).view(*masks.shape, *[1] * (tensor.ndim - 2))
+        return entry.layout.mask(tensor, masks)
 
     with hooked({module: hook}):
         yield
 
 
 def following_layer(network: Network, layer: str, following: str | None = None) -> str:
-    """The layer whose code is compared: `following`, or the logits. UserError where it does not come after `layer`."""
-    name = network.logits_layer.name if following is None else following
+    """The layer whose code is compared: `following`, or what the network returns. UserError where it comes before `layer`."""
+    name = OUTPUT if following is None else following
     if network.layer(name).order <= network.layer(layer).order:
         raise UserError(f"layer {name!r} does not come after {layer!r}: choose a following layer further up.")
     return name

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass
-class Exemplars:
+class TopPatches:
     """The `count` best pictures of each of `units` units so far, one place per picture; memory does not grow with pictures.
 
     `values` (units, count), best first, -inf where there is none yet; `pictures`, `rows`, `columns` (units, count): number of

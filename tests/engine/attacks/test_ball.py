@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
-from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.network import Network
@@ -22,7 +22,7 @@ def differs(a: Tensor, b: Tensor) -> float:
 
 @pytest.fixture
 def problem(network: Network, pictures: Tensor, goal: Goal) -> Problem:
-    return Problem(network, pictures, goal, Budget("linf", EPSILON))
+    return Problem(network, pictures, goal, Bound("linf", EPSILON))
 
 
 def test_fgsm_and_pgd_are_those_of_torchattacks(
@@ -49,20 +49,20 @@ def test_l2_pgd_is_that_of_foolbox(network: Network, classifier: nn.Module, pict
     attack = foolbox.attacks.L2ProjectedGradientDescentAttack(abs_stepsize=0.1, steps=10, random_start=False)
     model = foolbox.PyTorchModel(classifier, bounds=(0, 1), device="cpu")
     theirs, _, hits = attack(model, pictures, goal.labels, epsilons=0.5)
-    problem = Problem(network, pictures, goal, Budget("l2", 0.5))
+    problem = Problem(network, pictures, goal, Bound("l2", 0.5))
     mine = pgd(problem, steps=10, rate=0.1, random_start=False, stop_early=False)
     assert torch.allclose(mine, theirs, atol=1e-3)
-    assert ((problem.slack(mine, problem.everything) > 0) == hits).all()
+    assert ((problem.margin(mine, problem.everything) > 0) == hits).all()
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", EPSILON), ("l2", 0.7)])
 def test_stays_in_the_budget_and_fools(network: Network, pictures: Tensor, targeted: Goal, norm: str, epsilon: float) -> None:
-    problem = Problem(network, pictures, targeted, Budget(norm, epsilon))  # type: ignore[arg-type]
+    problem = Problem(network, pictures, targeted, Bound(norm, epsilon))  # type: ignore[arg-type]
     found = pgd(problem, steps=40, restarts=2)
     assert problem.budget.size(found - pictures).max() <= epsilon + 1e-5
     assert found.min() >= 0
     assert found.max() <= 1
-    assert (problem.slack(found, problem.everything) > 0).float().mean() > 0.7
+    assert (problem.margin(found, problem.everything) > 0).float().mean() > 0.7
 
 
 def test_fooled_pictures_leave_the_batch(network: Network, pictures: Tensor, goal: Goal) -> None:
@@ -73,7 +73,7 @@ def test_fooled_pictures_leave_the_batch(network: Network, pictures: Tensor, goa
         asked += len(batch)
         return network(batch)
 
-    problem = Problem(model, pictures, goal, Budget("linf", EPSILON), eightbit=False)
+    problem = Problem(model, pictures, goal, Bound("linf", EPSILON), eightbit=False)
     pgd(problem, steps=20, random_start=False)
     assert asked == problem.queries.sum() < 12 * 20 * 0.7
     assert problem.gradients.max() <= 20
@@ -82,9 +82,9 @@ def test_fooled_pictures_leave_the_batch(network: Network, pictures: Tensor, goa
 def test_early_stop_waits_for_the_rounded_picture(problem: Problem) -> None:
     found = pgd(problem, steps=40, rate=0.3 / 255)
     saved = (found * 255).round() / 255
-    hits = problem.slack(found, problem.everything) > 0
+    hits = problem.margin(found, problem.everything) > 0
     assert hits.any()
-    assert (problem.slack(saved, problem.everything)[hits] > 0).all()
+    assert (problem.margin(saved, problem.everything)[hits] > 0).all()
 
 
 def test_confidence_makes_the_network_surer(problem: Problem) -> None:
@@ -94,22 +94,22 @@ def test_confidence_makes_the_network_surer(problem: Problem) -> None:
 
 
 def test_a_picture_does_not_depend_on_its_batch(network: Network, pictures: Tensor, goal: Goal) -> None:
-    whole = pgd(Problem(network, pictures, goal, Budget("linf", EPSILON)), steps=5, stop_early=False)
-    part = Problem(network, pictures[:4], goal.at(torch.arange(4)), Budget("linf", EPSILON))
+    whole = pgd(Problem(network, pictures, goal, Bound("linf", EPSILON)), steps=5, stop_early=False)
+    part = Problem(network, pictures[:4], goal.at(torch.arange(4)), Bound("linf", EPSILON))
     assert differs(whole[:4], pgd(part, steps=5, stop_early=False)) < 1e-2
 
 
 def test_restarts_only_help(network: Network, pictures: Tensor, targeted: Goal) -> None:
     def hits(restarts: int) -> Tensor:
-        problem = Problem(network, pictures, targeted, Budget("linf", 5 / 255))
-        return problem.slack(pgd(problem, steps=6, restarts=restarts), problem.everything)
+        problem = Problem(network, pictures, targeted, Bound("linf", 5 / 255))
+        return problem.margin(pgd(problem, steps=6, restarts=restarts), problem.everything)
 
     once, often = hits(1), hits(4)
     assert (often >= once - 1e-4).all()
 
 
 def test_ascent_raises_the_class_score_until_fooled(network: Network, pictures: Tensor, targeted: Goal) -> None:
-    problem = Problem(network, pictures, targeted, Budget("l2"))
+    problem = Problem(network, pictures, targeted, Bound("l2"))
     found = ascent(problem, steps=300)
     logits = network(found)
     assert (logits.argmax(1) == targeted.targets).all()
@@ -131,7 +131,7 @@ def test_weights_get_no_gradients_and_flags_stay_even_after_an_exception(
         return classifier(batch)
 
     with pytest.raises(OSError, match="gone"):
-        pgd(Problem(dies, pictures, goal, Budget("linf", EPSILON)), steps=5)
+        pgd(Problem(dies, pictures, goal, Bound("linf", EPSILON)), steps=5)
     assert all(parameter.grad is None for parameter in classifier.parameters())
     assert flags == [parameter.requires_grad for parameter in classifier.parameters()]
     assert not classifier.training
@@ -144,4 +144,4 @@ def test_bad_goals_and_budgets_are_refused(goal: Goal) -> None:
         Goal(goal.labels, goal.labels)
     for norm, epsilon in (("linf", 0.0), ("linf", 1.5), ("l2", -1.0), ("linf", float("nan")), ("l1", 0.1)):
         with pytest.raises(UserError):
-            Budget(norm, epsilon)  # type: ignore[arg-type]
+            Bound(norm, epsilon)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.attacks.budget import Budget
+from cnnvis_cli.engine.attacks.bound import Bound
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.errors import UserError
@@ -19,7 +19,7 @@ def lengths(found: Tensor, pictures: Tensor) -> Tensor:
 
 @pytest.fixture
 def problem(network: Network, pictures: Tensor, goal: Goal) -> Problem:
-    return Problem(network, pictures, goal, Budget("l2"))
+    return Problem(network, pictures, goal, Bound("l2"))
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -28,9 +28,9 @@ def test_deepfool_is_that_of_foolbox(network: Network, classifier: nn.Module, pi
     kind = foolbox.attacks.L2DeepFoolAttack if norm == "l2" else foolbox.attacks.LinfDeepFoolAttack
     model = foolbox.PyTorchModel(classifier, bounds=(0, 1), device="cpu")
     theirs, _, _ = kind(steps=50, candidates=10, overshoot=0.02)(model, pictures, goal.labels, epsilons=None)
-    problem = Problem(network, pictures, goal, Budget(norm))  # type: ignore[arg-type]
+    problem = Problem(network, pictures, goal, Bound(norm))  # type: ignore[arg-type]
     mine = deepfool(problem)
-    assert (problem.slack(mine, problem.everything) > 0).all()
+    assert (problem.margin(mine, problem.everything) > 0).all()
     ratio = problem.budget.size(mine - pictures) / problem.budget.size(theirs - pictures)
     assert ratio.median() == pytest.approx(1, abs=0.02)
     assert ratio.max() < 1.1
@@ -50,14 +50,14 @@ def test_carlini_wagner_agrees_with_foolbox(problem: Problem, classifier: nn.Mod
     model = foolbox.PyTorchModel(classifier, bounds=(0, 1), device="cpu")
     theirs, _, hits = attack(model, pictures, problem.goal.labels, epsilons=None)
     mine = carlini_wagner(problem, steps=60, searches=5, constant=0.1)
-    assert (problem.slack(mine, problem.everything) > 0).sum() >= hits.sum()
+    assert (problem.margin(mine, problem.everything) > 0).sum() >= hits.sum()
     ratio = lengths(mine, pictures) / lengths(theirs, pictures)
     assert ratio.median() == pytest.approx(1, abs=0.05)
     assert ratio.max() < 1.2
 
 
 def test_carlini_wagner_and_lbfgs_reach_a_target(network: Network, pictures: Tensor, targeted: Goal) -> None:
-    aimed = Problem(network, pictures[:3], targeted.at(torch.arange(3)), Budget("l2"))
+    aimed = Problem(network, pictures[:3], targeted.at(torch.arange(3)), Bound("l2"))
     sharp = carlini_wagner(aimed, steps=50, searches=4)
     rough = lbfgs(aimed, steps=15, searches=4)
     for found in (sharp, rough):
@@ -68,12 +68,12 @@ def test_carlini_wagner_and_lbfgs_reach_a_target(network: Network, pictures: Ten
 
 
 def test_kappa_asks_for_a_margin(network: Network, pictures: Tensor, goal: Goal) -> None:
-    few = Problem(network, pictures[:4], goal.at(torch.arange(4)), Budget("l2"))
-    sure = few.slack(carlini_wagner(few, steps=40, searches=3, constant=1.0, kappa=2.0), few.everything)
-    edge = few.slack(carlini_wagner(few, steps=40, searches=3, constant=1.0), few.everything)
+    few = Problem(network, pictures[:4], goal.at(torch.arange(4)), Bound("l2"))
+    sure = few.margin(carlini_wagner(few, steps=40, searches=3, constant=1.0, kappa=2.0), few.everything)
+    edge = few.margin(carlini_wagner(few, steps=40, searches=3, constant=1.0), few.everything)
     assert sure.median() > edge.median() + 1
 
 
 def test_deepfool_takes_no_target(network: Network, pictures: Tensor, targeted: Goal) -> None:
     with pytest.raises(UserError, match="no target"):
-        deepfool(Problem(network, pictures, targeted, Budget("l2")))
+        deepfool(Problem(network, pictures, targeted, Bound("l2")))

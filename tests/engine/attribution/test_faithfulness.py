@@ -33,7 +33,7 @@ def square() -> Tensor:
 
 
 def test_a_true_map_deletes_fast_and_inserts_fast(red: Network, square: Tensor, generator: torch.Generator) -> None:
-    target = class_logit(red, 0)
+    target = class_logit(red, 1)
     truth = deletion_insertion(red, square, square[0], target, steps=8)
     assert truth.deletion[0] == truth.insertion[-1] == pytest.approx(150 / 1200)
     assert truth.deletion[-1] == 0

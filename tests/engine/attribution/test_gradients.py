@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.attribution import gradients
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.network import Network, Preprocessing
+from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective, channel, class_logit
 from tests.support.modules import NAMES, Normalized, TwoLayers, random_module
 
@@ -54,7 +55,7 @@ def test_integrated_gradients_add_up_to_the_difference(images: Tensor) -> None:
     target = class_logit(network, 3)
     total = gradients.integrated_gradients(network, images, target, steps=100).sum((1, 2, 3))
     start = gradients.baseline(network).expand_as(images)
-    change = gradients.score(network, images, target) - gradients.score(network, start, target)
+    change = score(network, target, images) - score(network, target, start)
     torch.testing.assert_close(total, change, rtol=0.02, atol=0.0)
 
 
@@ -151,8 +152,8 @@ def test_gradient_times_input_is_exact_for_a_linear_network(images: Tensor) -> N
     network = Network.frozen("linear", linear, Preprocessing(size=64))
     target = class_logit(network, 2)
     total = gradients.gradient_times_input(network, images, target).sum((1, 2, 3))
-    bias = gradients.score(network, gradients.baseline(network).expand_as(images), target)
-    torch.testing.assert_close(total, gradients.score(network, images, target) - bias)
+    bias = score(network, target, gradients.baseline(network).expand_as(images))
+    torch.testing.assert_close(total, score(network, target, images) - bias)
 
 
 def test_inner_channels_are_targets_too(images: Tensor) -> None:
@@ -172,7 +173,7 @@ def test_grad_cam_takes_the_last_maps_before_the_target(images: Tensor) -> None:
     with pytest.raises(UserError, match="does not depend on layer"):
         gradients.grad_cam(network, images, channel("features.2", 0), "features.10")
     with pytest.raises(UserError, match="needs a convolution"):
-        gradients.grad_cam(network, images, Objective(frozenset(["features.0"]), lambda a: a["features.0"].mean(), "x"))
+        gradients.grad_cam(network, images, Objective(frozenset(["features.0"]), lambda a: a["features.0"].mean()))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 53)])
@@ -187,7 +188,7 @@ def test_grad_cam_is_drawn_where_its_places_look(height: int, width: int) -> Non
     image = torch.zeros(1, 3, height, width)
     image[0, 0, 20:29, 30:39] = 1.0
     for layer in ("1", "2"):
-        cam = gradients.grad_cam(network, image, class_logit(network, 0), layer)
+        cam = gradients.grad_cam(network, image, class_logit(network, 1), layer)
         drawn = gradients.over_picture(network, image, layer, cam)[0]
         weights = drawn / drawn.sum()
         middle = (weights.sum(1) @ torch.arange(height).float(), weights.sum(0) @ torch.arange(width).float())

@@ -108,13 +108,13 @@ def test_lineage_leads_from_the_first_generation_to_the_elite() -> None:
     for _ in range(12):
         run.step()
     for k in range(4):
-        way = run.lineage.way(int(run.archive.identities[k, 0]))
+        way = run.lineage.ancestors(int(run.archive.identities[k, 0]))
         assert way[0].first_parent == -1
         assert way[0].generation == 0
         assert all(child.first_parent == parent.identity for parent, child in pairwise(way))
         assert np.array_equal(way[-1].genome, run.archive.genomes[k][0])
     living = run.archive.identities.reshape(-1).tolist()
-    assert set(run.lineage.known) == {one.identity for name in living for one in run.lineage.way(name)}
+    assert set(run.lineage.known) == {one.identity for name in living for one in run.lineage.ancestors(name)}
 
 
 def test_lineage_drops_the_oldest_genomes_beyond_its_budget() -> None:
@@ -122,7 +122,7 @@ def test_lineage_drops_the_oldest_genomes_beyond_its_budget() -> None:
     for number in range(5):
         lineage.add(Individual(number, number - 1, -1, number, 0, 0.5, np.zeros(100, np.uint8)))
     lineage.prune([4])
-    assert [one.genome is None for one in lineage.way(4)] == [True, True, True, False, False]
+    assert [one.genome is None for one in lineage.ancestors(4)] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.locality.tiled_objective import judge_by_tiles, tile_evaluator
+from cnnvis_cli.engine.locality.tiled_objective import score_by_tiles, value_gradient_by_tiles
 from cnnvis_cli.engine.network.network import Network, Preprocessing
-from cnnvis_cli.engine.optim.loop import evaluator, judge
+from cnnvis_cli.engine.optim.evaluate import score, value_gradient
 from cnnvis_cli.engine.optim.objectives import channel, layer_energy, neuron, total_variation
 from cnnvis_cli.engine.synthesis.dream import guided, mirrored_jitter
 
@@ -31,18 +31,18 @@ def picture(generator: torch.Generator) -> Tensor:
 )
 def test_gradient_in_tiles_is_that_of_the_whole(minivgg: Network, picture: Tensor, objective: object) -> None:
     index = torch.arange(1)
-    values, gradient = evaluator(minivgg, objective)(picture, index)  # type: ignore[arg-type]
-    tiled_values, tiled = tile_evaluator(minivgg, objective, 64)(picture, index)  # type: ignore[arg-type]
+    values, gradient = value_gradient(minivgg, objective)(picture, index)  # type: ignore[arg-type]
+    tiled_values, tiled = value_gradient_by_tiles(minivgg, objective, 64)(picture, index)  # type: ignore[arg-type]
     torch.testing.assert_close(tiled_values, values, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tiled, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
-    torch.testing.assert_close(judge_by_tiles(minivgg, objective, picture, 64), judge(minivgg, objective, picture))  # type: ignore[arg-type]
+    torch.testing.assert_close(score_by_tiles(minivgg, objective, picture, 64), score(minivgg, objective, picture))  # type: ignore[arg-type]
 
 
 def test_gradient_does_not_stand_out_at_tile_borders(minivgg: Network, picture: Tensor) -> None:
     """Magnitude along the borders of tiles of 64 px against everywhere else, away from the picture's own border."""
     objective = layer_energy("relu3_1")
-    _, whole = evaluator(minivgg, objective)(picture, torch.arange(1))
-    _, gradient = tile_evaluator(minivgg, objective, 64)(picture, torch.arange(1))
+    _, whole = value_gradient(minivgg, objective)(picture, torch.arange(1))
+    _, gradient = value_gradient_by_tiles(minivgg, objective, 64)(picture, torch.arange(1))
     borders = torch.zeros(150, 214, dtype=torch.bool)
     borders[[63, 64], 20:-20] = True
     borders[20:-20, [63, 64, 127, 128]] = True
@@ -59,8 +59,10 @@ def test_gradient_does_not_stand_out_at_tile_borders(minivgg: Network, picture: 
 def test_transform_is_followed_back(minivgg: Network, picture: Tensor) -> None:
     objective = layer_energy("relu2_1")
     one, other = (torch.Generator().manual_seed(3) for _ in range(2))
-    _, whole = evaluator(minivgg, objective, transform=mirrored_jitter(7), generator=one)(picture, torch.arange(1))
-    _, tiled = tile_evaluator(minivgg, objective, 64, transform=mirrored_jitter(7), generator=other)(picture, torch.arange(1))
+    _, whole = value_gradient(minivgg, objective, transform=mirrored_jitter(7), generator=one)(picture, torch.arange(1))
+    _, tiled = value_gradient_by_tiles(minivgg, objective, 64, transform=mirrored_jitter(7), generator=other)(
+        picture, torch.arange(1)
+    )
     torch.testing.assert_close(tiled, whole, rtol=1e-3, atol=1e-4 * whole.abs().max().item())
 
 
@@ -70,12 +72,12 @@ def test_ceiled_pools_without_padding(picture: Tensor) -> None:
     torch.manual_seed(0)
     network = Network.frozen("squeezenet1_0", models.squeezenet1_0(), Preprocessing())
     objective = layer_energy("features.4")
-    values, whole = evaluator(network, objective)(picture, torch.arange(1))
-    tiled_values, tiled = tile_evaluator(network, objective, 64)(picture, torch.arange(1))
+    values, whole = value_gradient(network, objective)(picture, torch.arange(1))
+    tiled_values, tiled = value_gradient_by_tiles(network, objective, 64)(picture, torch.arange(1))
     torch.testing.assert_close(tiled_values, values, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tiled, whole, rtol=1e-3, atol=1e-4 * whole.abs().max().item())
 
 
 def test_a_layer_that_sees_everything_is_refused(minivgg: Network, picture: Tensor) -> None:
     with pytest.raises(UserError, match="see all"):
-        tile_evaluator(minivgg, channel("fc", 3), 64)
+        value_gradient_by_tiles(minivgg, channel("fc", 3), 64)

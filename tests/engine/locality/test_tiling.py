@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.locality.tiling import Tiled, geometry, tiled_evaluator
+from cnnvis_cli.engine.locality.tiling import Tiled, geometry, tiled_value_gradient
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import evaluator
+from cnnvis_cli.engine.optim.evaluate import value_gradient
 from cnnvis_cli.engine.optim.objectives import total_variation
-from cnnvis_cli.engine.statistics.statistics import STATISTICS
+from cnnvis_cli.engine.statistics import STATISTICS
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, summarize
 from cnnvis_cli.networks.bundled import minivgg
 
@@ -58,8 +58,8 @@ def test_gradient_of_tiles_is_that_of_the_whole(network: Network, statistic: str
     mask = noise(150, 203, 3)[0, 0] if masked else None
     loss = loss_for(network, statistic, picture, STYLE, CONTENT, mask)
     pixels = -0.5 * total_variation()
-    tiled = tiled_evaluator(Tiled(network, loss.layers, 64), loss, pixels)
-    plain = evaluator(network, loss.objective() + pixels)
+    tiled = tiled_value_gradient(Tiled(network, loss.layers, 64), loss, pixels)
+    plain = value_gradient(network, loss.objective() + pixels)
     index = torch.arange(1)
     (values, gradient), (expected_values, expected) = tiled(picture, index), plain(picture, index)
     assert values.item() == pytest.approx(expected_values.item(), rel=1e-5)

@@ -12,7 +12,9 @@ from torch import Tensor
 from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives
-from cnnvis_cli.engine.optim.loop import Loop, Update, Watch, evaluator, judge, synthesize, synthesize_stages
+from cnnvis_cli.engine.optim.evaluate import score, value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, Watch, synthesize, synthesize_stages
+from cnnvis_cli.engine.optim.optimizers import Update
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Perturbed, Pixels, noise
 from cnnvis_cli.engine.optim.transforms import affine
 
@@ -24,7 +26,7 @@ def loop(network: Network, steps: int = 12, update: Update = "adam", image: str 
     start = 0.5 + 0.1 * noise([0, 1], 3, SIDE, SIDE)
     shapes = {"fourier": lambda: Fourier.from_noise([0, 1], SIDE, SIDE), "pixels": lambda: Pixels(start.clamp(0, 1))}
     objective = objectives.channel("conv3_1", 5)
-    evaluate = evaluator(network, objective, transform=affine(shift=3, degrees=5, zoom=0.1), generator=generator)
+    evaluate = value_gradient(network, objective, transform=affine(shift=3, degrees=5, zoom=0.1), generator=generator)
     rates = {"adam": 0.05, "lbfgs": 0.5, "gradient": 5.0, "normalized": 0.01, "sign": 0.01}
     values = {"update": update, "rate": rates[update], "generator": generator, **settings}
     return Loop(shapes[image](), evaluate, steps, **values)  # type: ignore[arg-type]
@@ -36,10 +38,10 @@ def test_the_objective_rises_on_the_rounded_picture(minivgg: Network, update: Up
     if update in ("gradient", "normalized", "sign") and image == "fourier":
         pytest.skip("steps in units of pixels are for pixels")
     run = loop(minivgg, update=update, image=image)
-    before = judge(minivgg, objectives.channel("conv3_1", 5), run.image().detach())
+    before = score(minivgg, objectives.channel("conv3_1", 5), run.image().detach())
     outcome = synthesize(run)
     rounded = (outcome.pictures * 255).round() / 255
-    after = judge(minivgg, objectives.channel("conv3_1", 5), rounded)
+    after = score(minivgg, objectives.channel("conv3_1", 5), rounded)
     assert (after > before + 0.1 * before.abs()).all()
     assert outcome.stopped == "steps"
     assert outcome.steps == len(outcome.trace) == 12
@@ -80,7 +82,7 @@ def test_stops_at_a_wanted_value_and_where_it_no_longer_rises(minivgg: Network) 
     assert (reached.trace[-1] >= 0.05).all()
     still = loop(minivgg, steps=200, patience=3, image="pixels", update="normalized")
     still.rate = 1e-12
-    still.evaluate = evaluator(minivgg, objectives.channel("conv3_1", 5))
+    still.evaluate = value_gradient(minivgg, objectives.channel("conv3_1", 5))
     assert synthesize(still).stopped == "plateau"
 
 

@@ -8,17 +8,8 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from cnnvis_cli.engine.statistics.statistics import (
-    STATISTICS,
-    Gram,
-    Sliced,
-    Statistic,
-    Wasserstein,
-    add,
-    quantiles,
-    smoothed,
-    trace_sqrt,
-)
+from cnnvis_cli.engine.statistics import STATISTICS, Gram, Sliced, Statistic, Wasserstein, add, quantiles, smoothed
+from cnnvis_cli.engine.statistics.wasserstein import trace_sqrt
 
 
 def maps(channels: int, side: int, seed: int) -> Tensor:

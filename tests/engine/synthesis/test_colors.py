@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.network.network import LUMA
+from cnnvis_cli.engine.pixels import LUMA
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnnvis_cli.engine.optim.loop import Loop, mean_magnitude, synthesize_stages
+from cnnvis_cli.engine.optim.loop import Loop, synthesize_stages
 from cnnvis_cli.engine.optim.objectives import layer_energy
+from cnnvis_cli.engine.optim.optimizers import mean_magnitude
 from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.optim.regularizers import gaussian_blur
 from cnnvis_cli.engine.synthesis.dream import (

@@ -56,14 +56,14 @@ def test_objective_of_natural_pictures_is_their_priors_in_units(network: Network
     """A natural picture has no distance from its own code, and priors of one unit each on average."""
     units = natural_units(network, "1", smooth)
     code = layer_code(network, "1", smooth)
-    from cnnvis_cli.engine.optim.loop import judge
+    from cnnvis_cli.engine.optim.evaluate import score
 
-    values = judge(network, inversion_objective("1", code, units, variation=1, norm_weight=1), smooth)
+    values = score(network, inversion_objective("1", code, units, variation=1, norm_weight=1), smooth)
     assert values.mean().item() == pytest.approx(-2.0, rel=1e-3)
     data = inversion_objective("1", code, units, tolerance=0, variation=0, norm_weight=0)
-    assert judge(network, data, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-1.0, rel=0.2)
+    assert score(network, data, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-1.0, rel=0.2)
     spared = inversion_objective("1", code, units, tolerance=0.4, variation=0, norm_weight=0)
-    assert judge(network, spared, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-0.6, rel=0.3)
+    assert score(network, spared, gaussian_blur(smooth, 0.5)).mean().item() == pytest.approx(-0.6, rel=0.3)
 
 
 def test_pitch_is_the_distance_of_positions_and_of_a_vector_the_whole_side() -> None:

@@ -11,7 +11,7 @@ from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.statistics.statistics import Wasserstein
+from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, other_layers, shares, style_layers, summarize, wraps
 from cnnvis_cli.networks.bundled import minivgg
 

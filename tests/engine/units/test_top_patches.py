@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from cnnvis_cli.engine.units.top_patches import Exemplars
+from cnnvis_cli.engine.units.top_patches import TopPatches
 
 
 def test_streaming_equals_sorting_everything(generator: torch.Generator) -> None:
     maps = torch.randn(50, 6, 5, 7, generator=generator)
-    found = Exemplars(6, 4)
+    found = TopPatches(6, 4)
     for first in range(0, 50, 8):
         part = maps[first : first + 8]
         found.update(part, torch.arange(first, first + len(part)))
@@ -24,7 +24,7 @@ def test_streaming_equals_sorting_everything(generator: torch.Generator) -> None
 
 def test_fewer_pictures_than_asked_for_and_vectors(generator: torch.Generator) -> None:
     vectors = torch.randn(2, 3, generator=generator)
-    found = Exemplars(3, 4)
+    found = TopPatches(3, 4)
     found.update(vectors, torch.tensor([7, 9]))
     torch.testing.assert_close(found.values[:, :2], vectors.T.sort(dim=1, descending=True).values)
     assert found.values[:, 2:].eq(-torch.inf).all()
@@ -33,7 +33,7 @@ def test_fewer_pictures_than_asked_for_and_vectors(generator: torch.Generator) -
 
 
 def test_memory_does_not_grow() -> None:
-    found = Exemplars(2, 3)
+    found = TopPatches(2, 3)
     for number in range(100):
         found.update(torch.full((1, 2, 4, 4), float(number)), torch.tensor([number]))
     assert found.values.shape == (2, 3)

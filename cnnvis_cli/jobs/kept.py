@@ -1,0 +1,41 @@
+"""Whether a job's result is there already. Imports no torch, so that a kept result answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.names import config_hash, safe_name
+from cnnvis_cli.jobs.record import Record, difference, read_record
+from cnnvis_cli.jobs.report import Ran
+
+
+def result_name(config: CommandConfig) -> str:
+    """The file name of a config's result, without suffix."""
+    return safe_name(config.name or config.slug())
+
+
+def kept_record(command: str, config: CommandConfig, folder: Path, *, overwrite: bool = False) -> Record | None:
+    """The record of this very config where it lies there with all its files; None where the job is to be done.
+
+    Raises UserError where a result of another config has the same name, unless `overwrite`.
+    """
+    path = folder / f"{result_name(config)}.json"
+    if overwrite or (old := read_record(path)) is None:
+        return None
+    if old.config_hash != config_hash(command, config):
+        differs = difference(old.config, config.model_dump(mode="json"))
+        raise UserError(f"{path} is the result of another config ({differs}). Use --overwrite, name=... or --out DIR.")
+    return old if all((folder / file).exists() for file in old.files) else None
+
+
+def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, **flags: bool) -> Ran:
+    """The job's result: as it lies there, or made now, which is when torch is imported. `flags`: as for `make_session`."""
+    old = kept_record(command, config, folder, overwrite=overwrite)
+    if old is not None:
+        return Ran(old, folder, fresh=False)
+    from cnnvis_cli.jobs.run import run_job
+    from cnnvis_cli.jobs.session import make_session
+
+    return run_job(command, config, folder, make_session(device, overwrite=overwrite, **flags))

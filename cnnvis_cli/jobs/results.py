@@ -1,0 +1,74 @@
+"""What a job writes: files `NAME*.png ...` in a folder, each known to the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cnnvis_cli import __version__
+from cnnvis_cli.files.atomic import atomic
+from cnnvis_cli.jobs.names import safe_name
+from cnnvis_cli.jobs.record import Record
+from cnnvis_cli.pictures.read import PictureFile, read
+from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gif, write_png, write_video
+
+
+def path_of(folder: Path, name: str, suffix: str = "", extension: str = ".png") -> Path:
+    """`NAME.png` for an empty suffix, else `NAME-SUFFIX.png`."""
+    return folder / f"{name}{'-' + safe_name(suffix) if suffix else ''}{extension}"
+
+
+class Results:
+    """Saves pictures and tables of one result, names them by its name and a suffix, and lists them in the record."""
+
+    def __init__(self, folder: Path, record: Record, settings: Mapping[str, Any], device: torch.device) -> None:
+        """`settings`: embedded in every PNG, so that a picture alone can be repeated."""
+        self.folder, self._record, self._settings, self._device = folder, record, settings, device
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    def path(self, suffix: str, extension: str = ".png") -> Path:
+        """Where a file of this result lies."""
+        return path_of(self.folder, self.name, suffix, extension)
+
+    def _add(self, path: Path) -> Path:
+        if path.name not in self._record.files:
+            self._record.files.append(path.name)
+        return path
+
+    def save_picture(self, picture: Tensor, suffix: str = "") -> Tensor:
+        """Save one picture (3, H, W) or (1, 3, H, W) in [0, 1] as PNG; returns it reloaded, 8 bit, as (1, 3, H, W)."""
+        return self.save_image(to_image(picture), suffix)
+
+    def save_image(self, image: Image.Image, suffix: str = "") -> Tensor:
+        """Save a sheet or figure as PNG with the settings in its text; returns it reloaded as (1, 3, H, W)."""
+        path = self.path(suffix)
+        write_png(path, image, {"Software": f"cnnvis {__version__}", "cnnvis": json.dumps(self._settings)})
+        self._add(path)
+        return read(PictureFile(self.name, path)).to(self._device)
+
+    def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
+        write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)
+
+    def save_video(self, frames: Sequence[Image.Image], suffix: str = "", rate: int = 16) -> None:
+        write_video(self._add(self.path(suffix, ".mp4")), frames, rate)
+
+    def save_bytes(self, data: bytes, extension: str, suffix: str = "") -> None:
+        with atomic(self.path(suffix, extension)) as file:
+            file.write(data)
+        self._add(self.path(suffix, extension))
+
+    def save_array(self, values: Tensor | np.ndarray, suffix: str) -> None:
+        write_array(self._add(self.path(suffix, ".npy")), values)
+
+    def save_csv(self, header: Sequence[str], rows: Sequence[Sequence[Any]], suffix: str) -> None:
+        write_csv(self._add(self.path(suffix, ".csv")), header, rows)

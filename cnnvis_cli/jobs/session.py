@@ -1,0 +1,49 @@
+"""What jobs of one process share: the device, the flags, the networks that are loaded already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from cnnvis_cli.config.base import NetworkConfig
+from cnnvis_cli.engine.arithmetic import keep_freed_memory
+from cnnvis_cli.engine.devices import select_device
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.networks.load import NetworkSpec, load_network
+
+_NETWORKS_KEPT = 4  # a comparison of many networks would fill the memory with them
+
+
+@dataclass
+class Session:
+    """What jobs of one process share."""
+
+    device: torch.device
+    quiet: bool = False
+    overwrite: bool = False
+    offline: bool = False
+    trust_code: bool = False
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    _networks: dict[NetworkSpec, tuple[Network, str]] = field(default_factory=dict)
+
+    def network(self, config: NetworkConfig) -> tuple[Network, str]:
+        """The network that the config asks for and the SHA-256 of its weights; loaded once, the last few are kept."""
+        seed = config.seed if config.weights == "random" else 0
+        spec = NetworkSpec(
+            config.model, config.weights, config.precision, config.memory_format, self.offline, self.trust_code, seed
+        )
+        known = spec in self._networks
+        self._networks[spec] = self._networks.pop(spec) if known else load_network(spec, self.device)
+        if len(self._networks) > _NETWORKS_KEPT:
+            del self._networks[next(iter(self._networks))]
+        return self._networks[spec]
+
+
+def make_session(
+    device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
+) -> Session:
+    """A session on a device. Raises UserError where the device is absent."""
+    keep_freed_memory()
+    return Session(select_device(device), quiet, overwrite, offline, trust_code)
