@@ -42,6 +42,7 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
             "style_layers",
             "content_layers",
             "tv",
+            "even",
             "pooling",
             "width",
             "blocks",
@@ -72,7 +73,7 @@ class TrainConfig(CommandConfig):
     size: SizeList = Field((96,), min_length=1, description="side of the crops in pixels; several: one after the other")
     size_shares: NumberList = Field((), description="how the steps are divided among the sizes; equal if empty")
     zoom: Zoom = Field(
-        (0.5, 1.0),
+        (0.25, 1.0),
         min_length=2,
         max_length=2,
         description="least and largest side of a crop, as a share of the picture's short one",
@@ -95,12 +96,13 @@ class TrainConfig(CommandConfig):
     style: TextList = Field(
         ("sample:flower",), min_length=1, description="the picture(s) in whose styles it is to paint, separated by commas"
     )
-    style_scale: float = Field(2.0, gt=0, le=32, description="size of strokes: the style's long side over a crop's")
-    strength: float = Field(0.35, ge=0, le=1, description="0: the content alone, 1: the style alone")
-    statistic: Literal["wasserstein", "gram", "sliced"] = Field("gram", description="of the layers' maps, as in `style`")
+    style_scale: float = Field(3.0, gt=0, le=32, description="size of strokes: the style's long side over a crop's")
+    strength: float = Field(0.5, ge=0, le=1, description="0: the content alone, 1: the style alone")
+    statistic: Literal["wasserstein", "gram", "sliced"] = Field("wasserstein", description="of the layers' maps, as in `style`")
     style_layers: TextList = Field((), description="layers whose statistics count; relu1_1 to relu4_1 or their like if empty")
     content_layers: TextList = Field((), description="layers whose maps are kept; relu3_1 and relu4_1 or their like if empty")
     tv: float = Field(0.2, ge=0, description="weight of the total variation")
+    even: float = Field(2.0, ge=0, description="weight of what repeats every four pixels: less leaves a lattice in flat areas")
     pooling: Literal["max", "average"] = Field(
         "average", description="of the loss network; max leaves dots at every second pixel"
     )

@@ -284,3 +284,18 @@ def test_torchvision_architectures_learn_too(cnnvis: Run) -> None:
     ran = cnnvis("train", *NETWORK, "architecture=squeezenet1_1", "steps=2", "size=64", "test=")
     assert ran.code == 0, ran.err
     assert card(ran.files[0])["architecture"] == "squeezenet1_1"
+
+
+def test_a_film_is_painted_and_scored_for_flicker(cnnvis: Run) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    from cnnvis_cli.pictures.read import read, resize, sample
+    from cnnvis_cli.pictures.write import to_image, write_video
+
+    assert cnnvis("train", *TINY, *CATS, "style=sample:brick", "steps=2", "name=brick").code == 0
+    still = resize(read(sample("coffee")), 48, 64)
+    write_video(Path("film.mp4"), [to_image(still.roll(shift, 3)) for shift in range(4)], 8)
+    ran = cnnvis("style", f"stylizer={weights('brick')}", "content=film.mp4", "-q")
+    assert ran.code == 0, ran.err
+    assert ran.files[0].suffix == ".mp4"
+    assert ran.sidecar["scores"]["frames"] == 4
+    assert {"flicker_shift", "flicker_noise"} <= set(ran.sidecar["scores"])

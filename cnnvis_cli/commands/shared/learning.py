@@ -49,9 +49,11 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
 
         watch = Watch(on_step, job.interrupted, wants, keep)
         result = learn(learning, state=job.resume.get(_KEY), watch=watch)
-    if result.stopped == "interrupted":
+    # Also where it has come to its end: judging the result takes a while, and the same command then begins with that.
+    if result.stopped != "diverged":
         job.resume.keep(_KEY, result.state)
         job.resume.save()
+    if result.stopped == "interrupted":
         raise Interrupted(f"interrupted after {result.steps} steps. The same command goes on from there.")
     return result
 

@@ -147,7 +147,7 @@ class Painter:
     @property
     def trained_strength(self) -> float:
         """The strength that the weights were trained for: less than that is mixed with the photograph."""
-        return float(self.file.card.get("recipe", {}).get("strength", 0.35)) or 1.0
+        return float(self.file.card.get("recipe", {}).get("strength", 0.5)) or 1.0
 
     def _masked(self, picture: Tensor) -> Tensor:
         """Each style where its mask is white; where masks overlap or are dark, as their shares say."""
@@ -194,7 +194,7 @@ class Painter:
     def styles(self) -> list[Tensor]:
         """The styles wanted, at the size of strokes that was learned."""
         recipe = self.file.card.get("recipe", {})
-        side = self.trained * float(recipe.get("style_scale", 2.0))
+        side = self.trained * float(recipe.get("style_scale", 3.0))
         found = []
         for number in self.mixture.numbers:
             picture = self.file.styles[number].picture().to(self.device)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnvis_cli.commands.shared import learning as shared
-from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.learning.adversarial import adversarial
 from cnnvis_cli.engine.learning.augment import jittered
 from cnnvis_cli.engine.learning.loop import Learned, Learning, Schedule
@@ -249,7 +249,9 @@ class Classifier:
             "std": [round(value, 4) for value in how.std],
             "size": str(how.size),
             "resize": str(how.resize),
-            "recipe": self.config.model_dump(mode="json", exclude={"images", "test", "names", "name"}),
+            "recipe": self.config.model_dump(
+                mode="json", exclude={*BELONGS["stylizer"], "images", "test", "names", "name", "check"}
+            ),
             "pictures": len(self.data.corpus),
             "stopped": result.stopped,
             "steps": result.steps,

@@ -13,7 +13,7 @@ from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.commands.shared import multiscale, painting_scores
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.style import stem
-from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
 from cnnvis_cli.engine.learning.augment import with_plain
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule
@@ -141,7 +141,7 @@ class StylizerTraining:
         equal = dict.fromkeys(self.layers, 1.0)
         content = dict.fromkeys(self.content_layers, 1.0)
         strength = balance(self.config.strength)
-        return PaintingLoss(self.encoder, statistic, targets, equal, content, strength, self.config.tv)
+        return PaintingLoss(self.encoder, statistic, targets, equal, content, strength, self.config.tv, self.config.even)
 
     def styles_of(self, step: int, count: int) -> list[int]:
         """Which style each picture of a batch is painted in: in turn, of those that learn."""
@@ -249,7 +249,7 @@ class StylizerTraining:
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself. No times: the same training gives the same bytes."""
         config = self.config
-        recipe = config.model_dump(mode="json", exclude={"images", "style", "held_out", "name", "start", "names", "leave_out"})
+        foreign = {*BELONGS["network"], "images", "style", "held_out", "name", "start", "check"}
         return {
             "format": str(shared.FORMAT),
             "kind": "stylizer",
@@ -259,7 +259,7 @@ class StylizerTraining:
             "content_layers": self.content_layers,
             "styles": [style.as_text() for style in self.styles],
             "size": str(max(config.size)),
-            "recipe": {key: value for key, value in recipe.items() if value != type(config).model_fields[key].default},
+            "recipe": config.model_dump(mode="json", exclude=foreign),
             "pictures": len(self.corpus),
             "stopped": result.stopped,
             "steps": result.steps,

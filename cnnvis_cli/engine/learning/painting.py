@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.network.activations import IMAGES, activations
@@ -18,10 +19,29 @@ from cnnvis_cli.engine.statistics import Statistic, Summary
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes
 
 
+def lattice(pictures: Tensor, window: int = 44) -> Tensor:
+    """(B,) the share of the fine detail of pictures (B, C, H, W) that repeats every four pixels, as checkerboards do.
+
+    A network with strides tells pixels apart by their place in its 4 x 4 grid, and where a picture is flat that is all it can
+    make a texture of. Fine detail is what a mean over 4 x 4 pixels takes out; its mean at each of the 16 places, over windows
+    of `window` pixels (a multiple of 4), is nearly zero for anything but a lattice.
+    """
+    taps = torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125], device=pictures.device, dtype=pictures.dtype)
+    channels = pictures.shape[1]
+    across = taps.view(1, 1, 1, 5).expand(channels, -1, -1, -1)
+    coarse = F.conv2d(F.conv2d(pictures, across, groups=channels), across.transpose(2, 3), groups=channels)
+    fine = pictures[..., 2:-2, 2:-2] - coarse
+    rows, columns = (side // window if side >= window else 1 for side in fine.shape[-2:])
+    tall, wide = (min(side, window) // 4 * 4 for side in fine.shape[-2:])
+    fine = fine[..., : rows * tall, : columns * wide]
+    tiles = fine.reshape(len(fine), channels, rows, tall // 4, 4, columns, wide // 4, 4)
+    return tiles.mean((3, 6)).square().mean((1, 2, 3, 4, 5)) / fine.square().mean((1, 2, 3)).clamp_min(1e-8)
+
+
 @dataclass(frozen=True)
 class PaintingLoss:
     """`targets`: for each style its summaries by layer. `style`, `content`: weights by layer. `strength`: share of the style
-    in the loss; `tv`: weight of the total variation."""
+    in the loss; `tv`: weight of the total variation; `even`: weight of `lattice`."""
 
     network: Network
     statistic: Statistic
@@ -30,6 +50,7 @@ class PaintingLoss:
     content: Mapping[str, float]
     strength: float
     tv: float = 0.0
+    even: float = 0.0
 
     def at(self, content: Tensor, style: int) -> StyleLoss:
         """The optimizer's loss for pictures (B, 3, H, W) that are to be painted in one style."""
@@ -55,7 +76,9 @@ class PaintingLoss:
             "style": self.strength * torch.stack([found[row][0] for row in order]),
             "content": (1 - self.strength) * torch.stack([found[row][1] for row in order]),
         }
-        return terms | ({"tv": self.tv * total_variation().value({IMAGES: made})} if self.tv else {})
+        if self.tv:
+            terms["tv"] = self.tv * total_variation().value({IMAGES: made})
+        return terms | ({"lattice": self.even * lattice(made)} if self.even else {})
 
     def value(self, made: Tensor, content: Tensor, styles: Sequence[int]) -> Tensor:
         """(B,) the whole loss, without gradients."""
