@@ -34,20 +34,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 # Keys that mean something for one kind only.
 BELONGS: Mapping[str, tuple[str, ...]] = {
     "stylizer": (
-        *(
-            "style",
-            "style_scale",
-            "strength",
-            "statistic",
-            "style_layers",
-            "content_layers",
-            "tv",
-            "even",
-            "pooling",
-            "width",
-            "blocks",
-        ),
-        *("upsample", "norm", "only", "plain", "held_out", "compare", "model", "weights"),
+        *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "tv", "even", "pooling", "width"),
+        *("blocks", "upsample", "norm", "only", "plain", "held_out", "compare", "model", "weights"),
     ),
     "network": (
         *("architecture", "test", "names", "leave_out", "smoothing", "jitter", "flip", "attack", "bound", "epsilon"),

@@ -22,7 +22,17 @@ from tests.conftest import Ran
 
 Run = Callable[..., Ran]
 TINY = ("width=4", "blocks=1", "size=32", "batch=2", "judged=2", "compare=0", "-q")
-QUICK = ("width=8", "warm=5", "rate=0.01", "style_layers=relu1_1,relu2_1", "content_layers=relu2_1", "steps=70", "strength=0.8")
+QUICK = (
+    "width=8",
+    "warm=5",
+    "rate=0.01",
+    "style_layers=relu1_1,relu2_1",
+    "content_layers=relu2_1",
+    "steps=70",
+    "strength=0.8",
+    "even=0",
+    "zoom=0.5,1",
+)
 CATS = ("images=sample:chelsea,sample:coffee,sample:astronaut", "held_out=sample:rocket")
 
 
@@ -286,6 +296,7 @@ def test_torchvision_architectures_learn_too(cnnvis: Run) -> None:
     assert card(ran.files[0])["architecture"] == "squeezenet1_1"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio leaves its pipes to the collector
 def test_a_film_is_painted_and_scored_for_flicker(cnnvis: Run) -> None:
     pytest.importorskip("imageio_ffmpeg")
     from cnnvis_cli.pictures.read import read, resize, sample
