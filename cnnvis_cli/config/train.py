@@ -38,7 +38,7 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
         *("blocks", "upsample", "norm", "only", "plain", "held_out", "compare", "model", "weights"),
     ),
     "network": (
-        *("architecture", "test", "names", "leave_out", "smoothing", "jitter", "flip", "attack", "bound", "epsilon"),
+        *("architecture", "test", "names", "leave_out", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
         *("attack_steps", "ramp", "probe"),
     ),
 }
@@ -110,6 +110,12 @@ class TrainConfig(CommandConfig):
     names: dict[str, str] = Field({}, description="from folder to class name, where they differ")
     leave_out: TextList = Field((), description="folders that take no part")
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of batches whose pictures are mixed in pairs (Zhang et al. 2018), but at the last size",
+    )
     jitter: float = Field(0.3, ge=0, lt=1, description="how far brightness, contrast and saturation are changed")
     flip: bool = Field(True, description="mirror half of the crops")
     attack: Literal["none", "fast", "pgd"] = Field(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.learning.adversarial import adversarial
-from cnnvis_cli.engine.learning.augment import jittered
+from cnnvis_cli.engine.learning.augment import jittered, mixed
 from cnnvis_cli.engine.learning.loop import Learned, Learning, Schedule
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
@@ -102,8 +102,11 @@ class Classifier:
             pictures = jittered(pictures, generator, config.jitter)
         if config.attack != "none":
             pictures = self._attacked(pictures, labels, stage, progress, drawn(config.seed, step, "attack"))
+        targets = F.one_hot(labels, len(self.classes)).float()
+        if stage < len(config.size) - 1 or len(config.size) == 1:
+            pictures, targets = mixed(pictures, targets, config.mixup, drawn(config.seed, step, "mixup"))
         logits = self.model(self.module)(pictures).float()
-        return {"cross_entropy": F.cross_entropy(logits, labels, label_smoothing=config.smoothing)}
+        return {"cross_entropy": F.cross_entropy(logits, targets, label_smoothing=config.smoothing)}
 
     @property
     def _zoom(self) -> tuple[float, float]:

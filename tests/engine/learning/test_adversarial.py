@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.learning.adversarial import adversarial, random_change
+from cnnvis_cli.engine.learning.augment import mixed
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
 from cnnvis_cli.engine.network.network import Network
 
@@ -56,3 +57,16 @@ def test_robust_accuracy_is_at_most_the_clean_one_and_falls_with_the_bound(miniv
 
 def test_the_error_of_a_share_is_that_of_the_binomial() -> None:
     assert Accuracy(50, 100).error == pytest.approx(0.05)
+
+
+def test_mixup_mixes_pictures_and_targets_alike() -> None:
+    pictures, targets = torch.eye(4).view(4, 1, 2, 2), torch.eye(4)
+    weights = []
+    for seed in range(40):
+        made, wanted = mixed(pictures, targets, 1.0, torch.Generator().manual_seed(seed))
+        assert torch.allclose(made.flatten(1), wanted)
+        assert torch.allclose(wanted.sum(1), torch.ones(4))
+        weights.append(wanted.diagonal().amin().item())
+    assert sum(0.1 < weight < 0.9 for weight in weights) < 20  # mostly near 0 or 1
+    untouched = mixed(pictures, targets, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(untouched[0], pictures)
