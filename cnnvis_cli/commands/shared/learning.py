@@ -45,7 +45,8 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
     with job.track(f"train {job.name[:40]}", learning.steps) as bar:
 
         def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
-            bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
+            if steps < learning.steps or learning.budget is None:  # the budget has become a number of steps
+                bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
 
         watch = Watch(on_step, job.interrupted, wants, keep)
         result = learn(learning, state=job.resume.get(_KEY), watch=watch)
