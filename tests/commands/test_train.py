@@ -166,7 +166,7 @@ def test_a_folder_is_painted_and_what_cannot_be_read_is_said(cnnvis: Run) -> Non
 
 def test_the_optimizer_goes_on_from_the_pass(cnnvis: Run) -> None:
     assert cnnvis("train", *TINY, *CATS, "style=sample:brick", "steps=10", "name=brick").code == 0
-    ran = cnnvis("style", f"stylizer={weights('brick')}", "start=stylizer", "style=brick", "size=96", "steps=3", "-q")
+    ran = cnnvis("style", f"stylizer={weights('brick')}", "start=stylizer", "size=96", "steps=3", "-q")
     assert ran.code == 0, ran.err
     assert ran.sidecar["plan"]["sizes"] == [96]
     assert ran.sidecar["scores"]["style_distance"] < ran.sidecar["scores"]["style_distance_of_content"]

@@ -31,6 +31,7 @@ from cnnvis_cli.pictures.write import to_image
 
 # A pass over pictures so many times larger than those it learned from has strokes that look small.
 _FAR_LARGER = 16
+_PLAIN_STRENGTH = StyleConfig.model_fields["strength"].default  # no word of the user's: the pass as it is
 _CUT = 0.2  # mean change of a value from one frame to the next, seen small, from which on it is another scene
 
 
@@ -140,13 +141,13 @@ class Painter:
             small = resize(picture, height, width)
         made = self._masked(small) if config.masks else paint(self.file, small, self.mixture.shares)
         made = resize(made, *picture.shape[-2:])
-        alpha = min(1.0, config.strength / self.trained_strength)
+        alpha = 1.0 if config.strength == _PLAIN_STRENGTH else min(1.0, config.strength / self.trained_strength)
         made = torch.lerp(picture, made, alpha) if alpha < 1 else made
         return with_colors_of(made, picture) if config.colors == "content" else made
 
     @property
     def trained_strength(self) -> float:
-        """The strength that the weights were trained for: less than that is mixed with the photograph."""
+        """The strength that the weights were trained for: where less than that is asked for, the photograph is mixed in."""
         return float(self.file.card.get("recipe", {}).get("strength", 0.5)) or 1.0
 
     def _masked(self, picture: Tensor) -> Tensor:
@@ -252,8 +253,11 @@ def started(config: StyleConfig, job: Job, content: Tensor) -> Tensor:
 
 
 def style_pictures(config: StyleConfig, job: Job) -> list[Tensor]:
-    """The style pictures of a config; a name that the stylizer knows is the picture in its file."""
+    """The style pictures of a config; a name that the stylizer knows is the picture in its file, and so is its first style
+    where none is named."""
     file = load_stylizer(config.stylizer, job.inputs.device) if config.stylizer else None
+    if file is not None and file.styles and config.style == type(config).model_fields["style"].default:
+        return [file.styles[0].picture().to(job.inputs.device)]
     found = []
     for what in config.style:
         thumbnail = None if file is None else style_picture(what, file)
