@@ -35,7 +35,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 BELONGS: Mapping[str, tuple[str, ...]] = {
     "stylizer": (
         *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "tv", "even", "pooling", "width"),
-        *("blocks", "upsample", "norm", "only", "plain", "held_out", "compare", "model", "weights"),
+        *("blocks", "upsample", "norm", "only", "held_out", "compare", "model", "weights"),
     ),
     "network": (
         *("architecture", "test", "names", "leave_out", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
@@ -73,7 +73,7 @@ class TrainConfig(CommandConfig):
     warm: int = Field(50, ge=0, description="steps in which it rises to that")
     flat: float = Field(0.5, ge=0, lt=1, description="share of the run that it then stays, before it falls along a cosine")
     decay: float = Field(0.0, ge=0, description="weight decay, of weights but not of biases")
-    clip: float = Field(0.0, ge=0, description="largest length of a step's gradient; 0: any")
+    clip: float = Field(0.5, ge=0, description="largest length of a step's gradient; 0: any")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the mean of the weights that becomes the result")
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
     check: Duration = Field(60.0, gt=0, description="time between two looks: validation sheet, and the state to go on from")
@@ -101,7 +101,6 @@ class TrainConfig(CommandConfig):
     only: Literal["all", "style"] = Field(
         "all", description="style: of a `start`, only scales and shifts of the new styles learn"
     )
-    plain: float = Field(0.05, ge=0, lt=1, description="share of crops that are replaced by a smooth ramp of two colours")
     held_out: TextList = Field((), description="pictures it is judged by and never sees; some of `images` if empty")
     compare: int = Field(30, ge=0, le=1000, description="steps the optimizer gets to be compared with; 0: no comparison")
 

@@ -15,7 +15,6 @@ from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.style import stem
 from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
-from cnnvis_cli.engine.learning.augment import with_plain
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule
 from cnnvis_cli.engine.learning.painting import PaintingLoss
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
@@ -154,7 +153,7 @@ class StylizerTraining:
         generator = drawn(config.seed, step, "crops")
         zoom = config.zoom[0], config.zoom[1]
         pictures, _ = self.corpus.crops(self.order.batch(step, config.batch), side, generator, zoom=zoom)
-        pictures = with_plain(pictures, config.plain, generator).to(device).contiguous(memory_format=torch.channels_last)
+        pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
         styles = self.styles_of(step, config.batch)
         shares = self.stylizer.mixed(torch.tensor(styles, device=device))
         made = self.stylizer(pictures, shares).float()

@@ -6,21 +6,6 @@ import torch
 from torch import Tensor
 
 
-def with_plain(pictures: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """About that share of the pictures (B, 3, H, W) replaced by a smooth ramp between two colours, often two alike: skies and
-    walls, which instance normalization would otherwise first meet when it is used, and answer with blobs."""
-    chosen = torch.rand(len(pictures), generator=generator) < share
-    colors = torch.rand(2, len(pictures), 3, 1, 1, generator=generator)
-    nearer = torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    height, width = pictures.shape[-2:]
-    down = torch.linspace(0, 1, height)[:, None].expand(height, width)
-    across = torch.linspace(0, 1, width).expand(height, width)
-    tilt = torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    ramp = tilt * down + (1 - tilt) * across
-    plain = colors[0].lerp(colors[0].lerp(colors[1], nearer), ramp)
-    return torch.where(chosen.view(-1, 1, 1, 1).to(pictures.device), plain.to(pictures.device), pictures)
-
-
 def jittered(pictures: Tensor, generator: torch.Generator, strength: float = 0.3) -> Tensor:
     """Brightness, contrast and saturation of each picture (B, 3, H, W) times 1 - strength to 1 + strength, and a little noise.
 

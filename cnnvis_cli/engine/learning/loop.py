@@ -27,6 +27,7 @@ Stopped = Literal["steps", "diverged", "interrupted"]
 Losses = Callable[[int, float], Mapping[str, Tensor]]
 _WINDOW = 50  # steps whose mean loss is looked at
 _TIMED = 8  # steps after which a budget of seconds is turned into a number of steps; the first is a warm-up
+_FAILURES = 3  # steps in a row that may be without an update
 _EXPLODED = 5.0  # a mean loss so many times the first one is no learning any more
 
 
@@ -129,6 +130,7 @@ class Learner:
         self.good: dict[str, Any] | None = None  # the mean of the weights, where it was last well
         self.sound: dict[str, Any] | None = None  # where the judge last said yes
         self.lowest = math.inf
+        self.failed = 0  # steps in a row without an update
         if state is not None:
             self._load(state)
 
@@ -148,6 +150,7 @@ class Learner:
             "good": self.good,
             "sound": self.sound,
             "lowest": self.lowest,
+            "failed": self.failed,
             "memory": copy.deepcopy(self.learning.memory),
         }
 
@@ -162,13 +165,13 @@ class Learner:
 
     def _load(self, state: dict[str, Any]) -> None:
         self._restore(state)
-        for name in ("trace", "totals", "back", "seconds", "steps", "planned", "good", "sound", "lowest"):
+        for name in ("trace", "totals", "back", "seconds", "steps", "planned", "good", "sound", "lowest", "failed"):
             setattr(self, name, state[name])
         self.learning.memory.clear()
         self.learning.memory.update(state["memory"])
 
     def step(self) -> dict[str, float] | None:
-        """One update; None, and nothing kept of it, where a loss or its gradient is not a finite number any more."""
+        """One update, or none where a loss or its gradient is not a finite number; None where that goes on."""
         learning, number = self.learning, self.step_number
         began = time.perf_counter()
         factor = learning.schedule.factor(number, self.steps)
@@ -183,14 +186,19 @@ class Learner:
         length = nn.utils.clip_grad_norm_(
             [p for p in self.module.parameters() if p.requires_grad], learning.clip or math.inf, error_if_nonfinite=False
         )
-        if not (torch.isfinite(total) and torch.isfinite(length)):
+        if torch.isfinite(total) and torch.isfinite(length):
+            self.optimizer.step()
+            self.failed = 0
+        elif self.failed < _FAILURES:  # one picture without any variation can do that: the next batch has others
+            self.failed += 1
+        else:
             return None
-        self.optimizer.step()
         self._follow(number)
         values = {name: loss.item() for name, loss in losses.items()}
+        before = {name: trace[-1] for name, trace in self.trace.items()}
         for name, value in values.items():
-            self.trace.setdefault(name, []).append(value)
-        self.totals.append(total.item())
+            self.trace.setdefault(name, []).append(value if math.isfinite(value) else before.get(name, math.inf))
+        self.totals.append(total.item() if math.isfinite(total.item()) else (self.totals or [math.inf])[-1])
         self.seconds += time.perf_counter() - began
         return values
 

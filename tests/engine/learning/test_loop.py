@@ -82,12 +82,24 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_weights_from_before() ->
 
     def losses(step: int, progress: float) -> dict[str, Tensor]:
         found = plain(step, progress)["cross_entropy"]
-        return {"cross_entropy": found * (torch.nan if step == 70 else 1)}
+        return {"cross_entropy": found * (torch.nan if step >= 70 else 1)}
 
     plan.losses = losses
     run = learn(plan)
-    assert (run.stopped, run.steps) == ("diverged", 70)
+    assert (run.stopped, run.steps) == ("diverged", 73)  # three steps may be without an update, the fourth ends it
     assert same(run.module, learn(learning(50, schedule=Schedule(50, 0.99))).module)  # where the loss was last looked at
+
+
+def test_one_bad_batch_does_no_harm() -> None:
+    plan, other = learning(), learning()
+    plain, skipped = plan.losses, other.losses
+    plan.losses = lambda step, progress: {"x": plain(step, progress)["cross_entropy"] * (torch.nan if step == 30 else 1)}
+    other.losses = lambda step, progress: {"x": skipped(step, progress)["cross_entropy"] * (torch.inf if step == 30 else 1)}
+    run = learn(plan)
+    assert run.stopped == "steps"
+    assert all(torch.isfinite(value).all() for value in run.module.state_dict().values())
+    assert run.trace["x"][30] == run.trace["x"][29]
+    assert same(run.module, learn(other).module)
 
 
 def test_a_loss_that_is_no_number_at_the_start_is_an_error() -> None:
