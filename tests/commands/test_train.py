@@ -102,6 +102,10 @@ def test_a_new_style_leaves_the_old_ones_to_the_bit(cnnvis: Run) -> None:
         kept = after[name][: len(value)] if name.endswith(("scale", "shift")) else after[name]
         assert torch.equal(kept.float(), value.float()), name
     assert [style["name"] for style in json.loads(card(weights("two"))["styles"])] == ["brick", "grass"]
+    again = (*TINY, *CATS, f"start={weights('two')}", "style=sample:brick", "steps=1")
+    assert cnnvis("train", *again, "name=more").code == 0
+    assert [style["name"] for style in json.loads(card(weights("more"))["styles"])] == ["brick", "grass"]
+    assert "knows sample:brick already" in cnnvis("train", *again, "only=style").err
     assert (after["norm1.scale"][0] != after["norm1.scale"][1]).any()
     shapes = {}
     for file in ("one", "two"):

@@ -48,12 +48,14 @@ class StylizerTraining:
         for layer in [*self.layers, *self.content_layers]:
             multiscale.check_maps(self.encoder, layer)
         before = load_stylizer(config.start, torch.device("cpu")) if config.start else None
-        self.pictures = [self._style(find_picture(what)) for what in config.style]
-        own = [
-            PaintedStyle.of(stem(what), picture, sha) for what, (picture, sha) in zip(config.style, self.pictures, strict=True)
-        ]
         self.known = before.styles if before is not None else ()
-        self.styles = (*self.known, *own)
+        known = {(style.name, style.sha256) for style in self.known}
+        given = [(stem(what), *self._style(find_picture(what))) for what in config.style]
+        new = [(name, picture, sha) for name, picture, sha in given if (name, sha) not in known]
+        if not new and config.only == "style":
+            raise UserError(f"{config.start} knows {', '.join(config.style)} already; only=style is for a new style.")
+        self.pictures = [picture for _, picture, _ in new]
+        self.styles = (*self.known, *(PaintedStyle.of(*one) for one in new))
         if len({style.name for style in self.styles}) < len(self.styles):
             raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
         self.stylizer = self._stylizer(before).to(job.inputs.device).to(memory_format=torch.channels_last)
@@ -131,7 +133,7 @@ class StylizerTraining:
         statistic = STATISTICS[self.config.statistic]()
         known = [style.picture().to(self.job.inputs.device) for style in self.known]
         targets = []
-        for picture in [*known, *(picture for picture, _ in self.pictures)]:
+        for picture in [*known, *self.pictures]:
             found = summarize(self.encoder, self.styled(picture), statistic, self.layers)
             targets.append({layer: statistic.target([found[layer]], [1.0]) for layer in self.layers})
         return self._loss(statistic, targets)
