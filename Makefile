@@ -41,7 +41,7 @@ check: test lint  ## tests and lint
 bench: $(VENV)/developed  ## compare with the peers, interleaved in one process
 	$(BIN)/python -m tests.benchmarks
 
-gallery: $(VENV)/installed  ## run all nine commands and make one page of what they made
+gallery: $(VENV)/installed  ## run every command and make one page of what they made
 	$(CNNVIS) run jobs/all --out runs/all
 	@$(CNNVIS) gallery runs/all
 

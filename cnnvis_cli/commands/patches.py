@@ -32,6 +32,8 @@ def run(config: PatchesConfig, job: Job) -> None:
     sources = find_pictures(config.images)
     found = _search(config, job, network, layer, units, sources)
     field = receptive_fields(network)[network.layer(layer).name]
+    if field.approximate:
+        job.warn(f"what units of {layer} see is approximate: {', '.join(field.approximate)} is not in the table of operators.")
     patches = [_patches(found, row, unit, sources, field) for row, unit in enumerate(units)]
     if not any(patches):
         raise job.inputs.unreadable(sources)

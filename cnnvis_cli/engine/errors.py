@@ -18,6 +18,14 @@ class Refused(UserError):
         self.kind, self.fact = kind, fact
 
 
+class UnknownLayer(UserError):
+    """A layer that the `network` of that name has not."""
+
+    def __init__(self, message: str, network: str) -> None:
+        super().__init__(message)
+        self.network = network
+
+
 class RunError(RuntimeError):
     """The run itself failed (exit 1): disk full, out of memory, an evaluator that died."""
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnvis_cli.errors import UserError, did_you_mean
@@ -81,10 +82,17 @@ def sample(name: str) -> PictureFile:
         hint = did_you_mean(name, [*SAMPLES, *PAINTINGS, LABELLED])
         known = f"Samples: {', '.join(SAMPLES)}; paintings: {', '.join(PAINTINGS)}; labelled: {LABELLED}."
         raise UserError(f"no sample '{name}'.{hint} {known}")
-    from importlib.resources import files
-
     package, file = SAMPLES[name]
-    return PictureFile(name, Path(str(files(package) / file)), is_sample=True, folder_is_label=False)
+    return PictureFile(name, _inside(package) / file, is_sample=True, folder_is_label=False)
+
+
+def _inside(package: str) -> Path:
+    """The folder of a package, which is not imported for it."""
+    root, *rest = package.split(".")
+    spec = find_spec(root)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the samples of {root} are not installed. Reinstall cnnvis.")
+    return Path(spec.submodule_search_locations[0], *rest)
 
 
 def find_samples(what: str) -> list[PictureFile]:

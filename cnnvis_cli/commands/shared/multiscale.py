@@ -152,7 +152,10 @@ def run_multiscale(
 
 def layer_weights(config: StatisticsConfig, network: Network) -> dict[str, float]:
     """The style layers with their weights; a layer that does not exist or gives no maps is told here."""
-    layers = list(config.style_layers) or style_layers(network)
+    try:
+        layers = list(config.style_layers) or style_layers(network)
+    except UserError as error:
+        raise UserError(f"{error} Name them: style_layers=...") from None
     weights = config.layer_weights or [1.0] * len(layers)
     if len(weights) != len(layers):
         raise UserError(f"layer_weights: {len(weights)} values for the {len(layers)} layers {', '.join(layers)}.")

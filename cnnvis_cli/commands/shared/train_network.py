@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.config.train import BELONGS, TrainConfig
-from cnnvis_cli.engine.learning.adversarial import adversarial
+from cnnvis_cli.engine.learning.adversarial import adversarial, attacked
 from cnnvis_cli.engine.learning.augment import jittered, mixed
 from cnnvis_cli.engine.learning.loop import Learned, Learning, Schedule
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
@@ -117,21 +117,16 @@ class Classifier:
         rise = 0.3 + 0.7 * min(1.0, progress / config.ramp) if config.ramp else 1.0
         given = config.attack_steps or (2,)
         steps = 1 if config.attack == "fast" else given[stage if len(given) > 1 else 0]
-        learning = [p for p in self.module.parameters() if p.requires_grad]
-        self.module.requires_grad_(False).eval()
-        attacked = adversarial(
-            self.model(self.module),
-            pictures,
-            labels,
-            norm=config.bound,
-            epsilon=rise * self.epsilon(config.size[stage]),
-            steps=steps + self.memory["extra_steps"],
-            generator=generator,
-        )
-        for parameter in learning:
-            parameter.requires_grad_(True)
-        self.module.train()
-        return attacked
+        with attacked(self.module):
+            return adversarial(
+                self.model(self.module),
+                pictures,
+                labels,
+                norm=config.bound,
+                epsilon=rise * self.epsilon(config.size[stage]),
+                steps=steps + self.memory["extra_steps"],
+                generator=generator,
+            )
 
     # How it is judged
 

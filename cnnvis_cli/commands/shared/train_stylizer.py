@@ -86,7 +86,7 @@ class StylizerTraining:
                 f"{config.start} was trained with {before.card['encoder']['model']} {before.card['encoder']['sha256'][:12]}, "
                 f"and model={config.model} is {self.digest[:12]}: their losses cannot be compared. Name the same network."
             )
-        grown = with_more_styles(before.network, len(self.styles)).requires_grad_(True)
+        grown = with_more_styles(before.network, len(self.styles))
         if config.only == "style":
             only_styles(grown)
         return grown

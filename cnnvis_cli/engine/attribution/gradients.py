@@ -20,6 +20,7 @@ from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.locality.receptive_field import receptive_fields
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.network.operators import operator, rectifies
 from cnnvis_cli.engine.optim.objectives import Objective
 
 
@@ -79,11 +80,6 @@ class _Guided(TorchFunctionMode):
     At this level every way of calling one arrives: modules, functionals, tensor methods, in place or not.
     """
 
-    # Names without the underscores of in-place (`relu_`) and private (`_threshold`) variants.
-    RECTIFIERS = frozenset({"relu", "relu6", "clamp_min"})
-    BOUNDED = frozenset({"hardtanh", "clamp", "clip", "threshold"})
-    OTHERS = frozenset({"silu", "gelu", "mish", "elu", "selu", "celu", "leaky_relu", "prelu", "softplus", "hardswish", "tanh"})
-
     def __init__(self) -> None:
         super().__init__()
         self.rectified = 0
@@ -92,22 +88,14 @@ class _Guided(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").strip("_")
-        if self._rectifies(name, args, kwargs):
+        name = getattr(func, "__name__", "")
+        if rectifies(name, args, kwargs):
             self.rectified += 1
             if result.requires_grad:
                 result.register_hook(lambda grad: grad.clamp(min=0))
-        elif name in self.OTHERS:
-            self.others.add(name)
+        elif (known := operator(name)) is not None and known.rectifier == "smooth":
+            self.others.add(known.name)
         return result
-
-    def _rectifies(self, name: str, args: tuple, kwargs: dict) -> bool:
-        if name in self.RECTIFIERS:
-            return not name.startswith("clamp") or (args[1] if len(args) > 1 else kwargs.get("min")) == 0
-        if name in self.BOUNDED:
-            lowest = args[1] if len(args) > 1 else kwargs.get("min_val", kwargs.get("min", kwargs.get("threshold", -1)))
-            return not isinstance(lowest, Tensor) and lowest == 0
-        return False
 
 
 @contextmanager

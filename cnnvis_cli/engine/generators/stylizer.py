@@ -97,7 +97,7 @@ def _relu(maps: Tensor) -> Tensor:
 
 
 def with_more_styles(stylizer: Stylizer, count: int) -> Stylizer:
-    """The same network with room for `count` styles; the new ones begin as the mean of those there are."""
+    """The same network, ready to learn, with room for `count` styles; the new ones begin as the mean of those there are."""
     shape = stylizer.shape
     grown = Stylizer(StylizerShape(count, shape.width, shape.blocks, shape.upsample, shape.norm))
     state = stylizer.state_dict()

@@ -5,14 +5,28 @@ Madry et al. 2018; Wong, Rice and Kolter 2020 ("Fast is better than free"). Weig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Norm = Literal["l2", "linf"]
+
+
+@contextmanager
+def attacked(module: nn.Module) -> Iterator[None]:
+    """A module that learns, as an attack sees it for the length of the block: in eval mode, and its weights get no gradient."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        module.train()
 
 
 def lengths(change: Tensor) -> Tensor:

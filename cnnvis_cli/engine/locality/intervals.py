@@ -17,21 +17,8 @@ from torch.nn import functional as F
 
 from cnnvis_cli.engine.locality.trace import Step, Tape
 
-# Functions that compute each place of their output from the same place of their inputs, whatever they do with channels.
-LOCAL = frozenset([
-    "add", "sub", "mul", "div", "rsub", "true_divide", "neg", "pow", "sqrt", "exp", "abs", "maximum", "minimum",
-    "clamp", "clamp_min", "clamp_max", "clip", "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "prelu", "elu",
-    "selu", "celu", "silu", "gelu", "mish", "softplus", "sigmoid", "hardsigmoid", "hardswish", "tanh", "batch_norm",
-    "dropout", "dropout2d", "feature_dropout", "alpha_dropout", "local_response_norm", "cat", "chunk", "split",
-    "contiguous", "clone", "float", "to", "detach", "sum", "mean", "log",
-])  # fmt: skip
-# Functions of whole maps or vectors that treat the pictures of a batch one by one. Evaluated as they stand.
-WHOLE = frozenset([
-    "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "conv2d", "conv_transpose2d", "linear",
-    "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "__getitem__", "layer_norm",
-    "group_norm", "softmax", "log_softmax", "normalize", "matmul", "bmm", "amax", "amin", "max", "min", "norm", "pad",
-    "interpolate", "pixel_shuffle", "stack", "unbind", "scaled_dot_product_attention", "unflatten", "movedim", "roll",
-])  # fmt: skip
+# Kinds whose output has, place by place, what the inputs had there, wherever the shapes say so.
+_LOCAL = ("pointwise", "parts", "reduction")
 _PER_CHANNEL = frozenset({"batch_norm", "prelu"})
 
 
@@ -103,7 +90,7 @@ def _average_pool(
 
 def local(step: Step, tape: Tape) -> bool:
     """Whether each place of the output comes from the same place of the inputs, by the name, the shapes and the constants."""
-    if step.name not in LOCAL or not step.outputs:
+    if step.operator is None or step.operator.kind not in _LOCAL or not step.outputs:
         return False
     shapes = [tape.values[number].shape for number in (*step.inputs, *step.outputs)]
     if any(len(shape) != 4 or shape[2:] != shapes[0][2:] for shape in shapes):
@@ -114,7 +101,7 @@ def local(step: Step, tape: Tape) -> bool:
 
 def unsupported(tape: Tape) -> list[str]:
     """Names of the functions on the tape that cannot be evaluated for a batch of pictures from a tape of one."""
-    return sorted({step.name for step in tape.steps if step.name not in LOCAL | WHOLE or not step.outputs})
+    return sorted({step.name for step in tape.steps if step.operator is None or not step.outputs})
 
 
 Interval = tuple[Tensor, Tensor]

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.locality.receptive_field import Span, receptive_fields
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import ValueGradient
@@ -61,45 +62,26 @@ class Geometry:
     halo: int
 
 
-@torch.no_grad()
-def geometry(network: Network, layers: Iterable[str], largest: int = 1024) -> Geometry:
-    """Measured by what a hole of NaN in a picture touches. UserError where a layer sees further than `largest` / 2 pixels."""
-    layers = list(layers)
-    size = 128 if all(network.layer(layer).spatial for layer in layers) else largest + 1
-    while size <= largest:
-        found = _probe(network, layers, size)
-        if found is not None:
-            return found
-        size *= 2
-    raise UserError(
-        f"tiles need layers that see only a part of the picture; in {network.name} these see all: {', '.join(layers)}."
-    )
-
-
-def _probe(network: Network, layers: list[str], size: int) -> Geometry | None:
-    def maps(pictures: Tensor) -> dict[str, Tensor]:
-        acts = activations(network, pictures, layers)
-        return {layer: acts[layer] for layer in layers}
-
-    small = maps(torch.zeros(1, 3, size, size, device=network.device))
-    large = maps(torch.zeros(1, 3, size + 64, size + 64, device=network.device))
-    strides: dict[str, int] = {}
-    for layer in layers:
-        if small[layer].ndim != 4 or (grown := large[layer].shape[2] - small[layer].shape[2]) == 0 or 64 % grown:
-            return None
-        strides[layer] = 64 // grown
+def geometry(network: Network, layers: Iterable[str]) -> Geometry:
+    """From the layers' receptive fields. UserError where a layer sees the whole of any picture, as far as is known."""
+    fields = {layer: receptive_fields(network)[network.layer(layer).name] for layer in layers}
+    wide = [layer for layer, field in fields.items() if field.size is None]
+    if wide:
+        raise UserError(
+            f"tiles need layers that see only a part of the picture; in {network.name} these see all: {', '.join(wide)}."
+        )
+    spans = {layer: (field.rows, field.columns) for layer, field in fields.items()}
+    strides = {layer: int(rows.stride or 1) for layer, (rows, _) in spans.items()}
     step = math.lcm(1, *strides.values())
-    start = size // 2
-    hole = torch.zeros(1, 3, size, size, device=network.device)
-    hole[:, :, start : start + step, start : start + step] = torch.nan
-    reach = 0
-    for layer, touched in maps(hole).items():
-        rows = touched.isnan().any(1)[0].any(1).nonzero().flatten()
-        if rows.numel() == 0 or rows[0] == 0 or rows[-1] == touched.shape[2] - 1:
-            return None
-        stride = strides[layer]
-        reach = max(reach, start - int(rows[0]) * stride, (int(rows[-1]) + 1) * stride - (start + step))
+    reach = max(_beyond(span, step) for pair in spans.values() for span in pair)
     return Geometry(strides, step, math.ceil(reach / step) * step)
+
+
+def _beyond(span: Span, step: int) -> int:
+    """How far the pixels of the units that a stretch of `step` pixels touches lie beyond it, on either side."""
+    stride, size, start = int(span.stride or 1), int(span.size or 1), int(span.start or 0)
+    first, last = (-start - size) // stride + 1, -((start - step) // stride) - 1
+    return max(-first * stride, (last + 1) * stride - step)
 
 
 @dataclass(frozen=True)

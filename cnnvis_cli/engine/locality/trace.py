@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.network.operators import Operator, operator, plain_name
 
 # Questions whose answers are no tensors and depend on the values: a tape cannot answer them for another picture.
 _VALUE_DEPENDENT = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__setitem__", "equal", "allclose"}
@@ -38,9 +39,12 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The function's name without the underscores of in-place (`relu_`) and private (`_threshold`) forms."""
-        name = self.func.__name__
-        return name if name.startswith("__") else name.strip("_")
+        """The function's name, in one spelling for all its forms."""
+        return plain_name(self.func.__name__)
+
+    @property
+    def operator(self) -> Operator | None:
+        return operator(self.func.__name__)
 
     @property
     def inplace(self) -> bool:

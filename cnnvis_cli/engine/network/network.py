@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.arithmetic import Switch, accelerate
-from cnnvis_cli.engine.errors import UserError, did_you_mean
+from cnnvis_cli.engine.errors import UnknownLayer, did_you_mean
 from cnnvis_cli.engine.network.classes import find_class, labels_of
 from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
@@ -49,6 +50,8 @@ class Preprocessing:
 class Network:
     """A network that is looked at, never trained. Build it with `Network.frozen`, which measures it on a trial run.
 
+    `measured`: what others measured of it, by what and at which size, so that it is measured once.
+
     Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes): what `forward` returns, by its `reading`.
     `notes`: what was made of it that its owner should know. `steady`: two passes over one picture agree.
     """
@@ -64,6 +67,7 @@ class Network:
     notes: tuple[str, ...] = ()
     steady: bool = True
     faster: Switch | None = None
+    measured: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def frozen(
@@ -224,7 +228,7 @@ class Network:
         found = self.layers.get(self.aliases.get(name, name))
         if found is None:
             hint = did_you_mean(name, [*self.layers, *self.aliases])
-            raise UserError(f"no layer '{name}' in {self.name}.{hint} `cnnvis layers {self.name}` lists them.")
+            raise UnknownLayer(f"no layer '{name}' in {self.name}.{hint}", self.name)
         return found
 
     @property

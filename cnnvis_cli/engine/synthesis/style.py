@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.errors import UserError
+from cnnvis_cli.engine.locality.receptive_field import receptive_fields
 from cnnvis_cli.engine.locality.tiling import Place, Places, Tiled
 from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.layers import Layer
@@ -175,13 +176,15 @@ def _by_size(network: Network) -> list[list[Layer]]:
         if usable and not any(word in layer.kind for word in _NOT_STATISTICS):
             sizes.setdefault(layer.shape[1], []).append(layer)
     if not sizes:
-        raise UserError(f"{network.name} has no maps to take statistics of. Name them: style_layers=...")
+        raise UserError(f"{network.name} has no maps to take statistics of.")
     return [sizes[side] for side in sorted(sizes, reverse=True)]
 
 
 def stride(network: Network, layer: str) -> int:
-    """Pixels from one position of a layer's map to the next, about."""
-    return max(1, round(network.size / max(1, network.layer(layer).shape[1])))
+    """Pixels from one position of a layer's map to the next; about so where the layer sees the whole of any picture."""
+    known = network.layer(layer)
+    rows = receptive_fields(network)[known.name].rows
+    return rows.stride if rows.size is not None else max(1, round(network.size / max(1, known.shape[1])))
 
 
 @torch.no_grad()

@@ -179,3 +179,21 @@ def test_spread_puts_a_unit_on_its_centre(minivgg: Network) -> None:
     assert (rows * place).sum() / rows.sum() == pytest.approx((top + bottom) / 2, abs=1e-4)
     assert (columns * place).sum() / columns.sum() == pytest.approx((left + right) / 2, abs=1e-4)
     torch.testing.assert_close(field.spread(torch.ones(2, 48, 48)), torch.ones(2, 96, 96))
+
+
+def test_a_function_that_is_not_in_the_table_is_reported_not_guessed() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.odd, self.last = nn.Conv2d(3, 4, 3), nn.Module(), nn.Conv2d(4, 4, 3)
+            self.odd.forward = lambda x: torch.cumsum(x, 3)  # type: ignore[method-assign]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.odd(self.first(x))).mean((2, 3))
+
+    network = Network.frozen("odd", Odd(), Preprocessing(size=32, resize=32))
+    fields = receptive_fields(network)
+    assert fields["first"].approximate == ()
+    assert fields["first"].size == (3, 3)
+    assert fields["last"].approximate == ("cumsum",)
+    assert fields["last"].size is None, "taken to see all that stands before it"

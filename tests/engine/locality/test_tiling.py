@@ -106,7 +106,7 @@ def test_geometry_of_a_vgg(network: Network) -> None:
 
 def test_a_layer_that_sees_everything_cannot_be_tiled(network: Network) -> None:
     with pytest.raises(UserError, match="fc"):
-        geometry(network, ["fc"], largest=256)
+        geometry(network, ["fc"])
 
 
 def test_the_loss_takes_pictures_as_they_come(network: Network) -> None:
