@@ -22,7 +22,13 @@ from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.networks import bundled
 
-BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
+BUNDLED: dict[str, Callable[..., nn.Sequential]] = {
+    "minivgg": bundled.minivgg,
+    "minivgg_robust": bundled.minivgg,
+    "lenet": bundled.lenet,
+}
+# Each the judge of what was made with the other.
+TWINS = {"minivgg": "minivgg_robust", "minivgg_robust": "minivgg"}
 
 # What torchvision's builders set where they load pretrained weights. (They keep inception_v3's auxiliary head, which speaks
 # in training only; here both networks are without.)

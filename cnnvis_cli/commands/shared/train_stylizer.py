@@ -24,6 +24,7 @@ from cnnvis_cli.engine.statistics import STATISTICS, Summary
 from cnnvis_cli.engine.synthesis.style import balance, stride, style_layers, summarize
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.networks.load import TWINS
 from cnnvis_cli.networks.stylizers import PaintedStyle, StylizerFile, load_stylizer, shape_text
 from cnnvis_cli.pictures.corpus import Corpus, listed
 from cnnvis_cli.pictures.read import PictureFile, find_picture, resize
@@ -111,7 +112,10 @@ class StylizerTraining:
 
     def judge_network(self) -> Network:
         """Who says in which style a picture is painted: not the network it was trained with, where there is another."""
-        return self.encoder
+        twin = TWINS.get(self.config.model)
+        if twin is None or self.config.weights:
+            return self.encoder
+        return self.job.inputs.network(NetworkConfig.model_validate({"model": twin}))
 
     @contextmanager
     def variant(self) -> Iterator[None]:
