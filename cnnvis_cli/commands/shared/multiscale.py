@@ -1,4 +1,8 @@
-"""Coarse to fine, as `style` and `texture` work: sizes, steps and tiles, fitted to a budget and told before the start."""
+"""Coarse to fine, as `style` and `texture` work: sizes, steps and tiles, fitted to a budget and told before the start.
+
+Scales sqrt(2) apart, Adam's betas of (0.9, 0.99), its moments carried from scale to scale and the averaged iterate are those of
+style-transfer-pytorch (Crowson 2021).
+"""
 
 from __future__ import annotations
 
