@@ -42,6 +42,21 @@ def line(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label:
     return drawn(figure)
 
 
+def losses(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], floors: Mapping[str, float]) -> Image.Image:
+    """Losses by name, (steps, values), on a logarithmic axis; `floors`: levels to compare with, dashed."""
+    figure, axes = _figure(6, 3.8)
+    for name, (x, y) in series.items():
+        axes.plot(x, y, label=name.replace("_", " "))
+    for number, (name, level) in enumerate(floors.items()):
+        axes.axhline(level, linestyle="--", linewidth=1, color=f"C{number + len(series)}", label=name)
+    axes.set(xlabel="step", ylabel="loss")
+    if all(value > 0 for _, y in series.values() for value in y):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return drawn(figure)
+
+
 def matrix(
     values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], x_label: str, y_label: str
 ) -> Image.Image:

@@ -31,6 +31,9 @@ SAMPLES: Mapping[str, tuple[str, str]] = {
 # The labelled set, 96 pictures of 12 classes; see assets/samples/caltech/ATTRIBUTION.md.
 LABELLED = "caltech"
 
+# Paintings in the public domain (assets/paintings); not among `sample:*`, which are photographs.
+PAINTINGS = ("composition_vii", "great_wave", "shipwreck", "starry_night")
+
 Box = tuple[int, int, int, int]
 
 
@@ -72,10 +75,13 @@ def printable(text: str) -> str:
 
 
 def sample(name: str) -> PictureFile:
-    """A photograph by name. Raises UserError with near names."""
+    """A photograph or painting by name. Raises UserError with near names."""
+    if name in PAINTINGS:
+        return PictureFile(name, assets_folder() / "paintings" / f"{name}.webp", is_sample=True, folder_is_label=False)
     if name not in SAMPLES:
-        hint = did_you_mean(name, [*SAMPLES, LABELLED])
-        raise UserError(f"no sample '{name}'.{hint} Samples: {', '.join(SAMPLES)}; labelled: {LABELLED}.")
+        hint = did_you_mean(name, [*SAMPLES, *PAINTINGS, LABELLED])
+        known = f"Samples: {', '.join(SAMPLES)}; paintings: {', '.join(PAINTINGS)}; labelled: {LABELLED}."
+        raise UserError(f"no sample '{name}'.{hint} {known}")
     package, file = SAMPLES[name]
     return PictureFile(name, _inside(package) / file, is_sample=True, folder_is_label=False)
 
