@@ -186,8 +186,7 @@ def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
 def _score(network: Network, batch: Sequence[Wanted], pictures: Tensor, size: int) -> Tensor:
     """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
     try:
-        with network.told(size, size):
-            return score(network, _together(batch), pictures).cpu()
+        return score(network, _together(batch), pictures).cpu()
     except SizeError as error:
         raise UserError(f"{error} Try size={network.size}.") from None
 

@@ -97,7 +97,7 @@ def test_function_needs_trust_and_must_be_there(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match="--trust-code"):
         black_boxes.load_function("mine_for_evolve:judge", trust_code=False)
     assert black_boxes.load_function("mine_for_evolve:judge", trust_code=True)(IMAGES).shape == (5, 3)
-    with pytest.raises(UserError, match="AttributeError"):
+    with pytest.raises(UserError, match="has no 'jury'"):
         black_boxes.load_function("mine_for_evolve:jury", trust_code=True)
     with pytest.raises(UserError, match="is a int"):
         black_boxes.load_function("mine_for_evolve:number", trust_code=True)

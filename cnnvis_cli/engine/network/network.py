@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.arithmetic import Switch, accelerate
 from cnnvis_cli.engine.errors import RunError, SizeError, UserError, did_you_mean
 from cnnvis_cli.engine.network.classes import find_class, labels_of
-from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
 from cnnvis_cli.engine.network.layouts import Layout
 from cnnvis_cli.engine.network.outputs import Reading
 from cnnvis_cli.engine.network.sizes import Sizes, Trials, example, find_sizes
-from cnnvis_cli.engine.network.trial import agree, ready, try_out
+from cnnvis_cli.engine.network.trial import ready, settle, try_out
 from cnnvis_cli.engine.pixels import luma
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -88,7 +87,8 @@ class Network:
 
         The module given is copied, not changed, unless it is handed over with `copied=False`, which halves the memory.
         Folding moves a BatchNorm into the convolution right before it, so that the convolution's own output is then the
-        normalized one; it is left where the answers would change. `output`: which of several outputs is read.
+        normalized one; it is left where the answers would change, as is the memory format where the module cannot bear another
+        (`.view` on maps). `output`: which of several outputs is read.
         """
         module = ready(module)
         module = (copy.deepcopy(module) if copied else module).float().eval().requires_grad_(False)
@@ -98,12 +98,8 @@ class Network:
         preprocessing = preprocessing or Preprocessing()
         channels, size = len(preprocessing.mean), preprocessing.size
         trial = try_out(module, channels, size, output, len(classes) or None)
-        if trial.steady:
-            take_back = fold(module, example(channels, size))
-            if not agree(module, trial, channels, size):
-                take_back()
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        module = module.to(device).to(memory_format=memory_format)
+        fast = settle(module, trial, example(channels, size), channels_last=channels_last)
+        module = module.to(device)
         labels = labels_of(classes, trial.reading)
         return cls(
             name,
@@ -116,7 +112,7 @@ class Network:
             trial.reading,
             trial.notes,
             trial.steady,
-            accelerate(module) if channels_last else None,
+            accelerate(module) if fast else None,
         )
 
     @cached_property
@@ -160,8 +156,8 @@ class Network:
                 self.faster.on = before
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""
-        with self.arithmetic():
+        """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]. Raises SizeError."""
+        with self.told(images.shape[2], images.shape[3]), self.arithmetic():
             return self.reading(self.module(self.normalize(images)))
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cnnvis_cli.engine.errors import Refused
+from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.outputs import Reading, candidates, follow, form_of_scores, measure
 from cnnvis_cli.engine.network.sizes import Trials, example, typical_sizes
 
@@ -101,10 +102,30 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs() <= TOLERANCE * one.abs().amax().clamp_min(1e-6)).all())
 
 
-def agree(module: nn.Module, trial: Trial, channels: int, side: int) -> bool:
+def settle(module: nn.Module, trial: Trial, picture: Tensor, *, channels_last: bool) -> bool:
+    """Fold BatchNorm and lay weights and maps channels last, in place, as far as the module's answers stay as they were.
+
+    `picture`: the first one of the trial. Returns whether it lies channels last.
+    """
+    take_back = fold(module, picture) if trial.steady else (lambda: None)
+    for last in (take_back, lambda: None):
+        for form in [torch.channels_last, torch.contiguous_format] if channels_last else [torch.contiguous_format]:
+            if _agrees(module.to(memory_format=form), trial, picture.contiguous(memory_format=form)):
+                return form == torch.channels_last
+        last()
+    return False
+
+
+def _agrees(module: nn.Module, trial: Trial, picture: Tensor) -> bool:
     """Whether a changed module still answers the first picture of the trial as it did."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return _alike(trial.logits, trial.reading(module(example(channels, side)))[0])
+        try:
+            logits = trial.reading(module(picture))[0]
+        except (KeyboardInterrupt, torch.OutOfMemoryError):
+            raise
+        except Exception:  # `.view` of maps that lie channels last, for one
+            return False
+    return not trial.steady or _alike(trial.logits, logits)
 
 
 def _run(module: nn.Module, pictures: Tensor, *, gradients: bool = False) -> Any:

@@ -11,7 +11,8 @@ from cnnvis_cli.engine.network.operators import OPERATORS, operator, plain_name,
 
 @pytest.mark.parametrize(
     ("spelling", "name"),
-    [("relu_", "relu"), ("_softmax", "softmax"), ("convolution", "conv2d"), ("_native_batch_norm_legit_no_training", "batch_norm"),
+    [("relu_", "relu"), ("_softmax", "softmax"), ("convolution", "conv2d"),
+     ("_native_batch_norm_legit_no_training", "batch_norm"),
      ("__getitem__", "__getitem__"), ("max_pool2d_with_indices", "max_pool2d"), ("_unsafe_view", "view")],
 )  # fmt: skip
 def test_every_spelling_is_one_function(spelling: str, name: str) -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.loop import Loop, evaluator, synthesize
+from cnnvis_cli.engine.optim.evaluate import value_gradient
+from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.objectives import channel
 from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
@@ -65,7 +66,7 @@ def test_the_loop_wakes_a_unit_that_is_silent_or_saturated(start: float) -> None
     picture = torch.full((1, 3, 8, 8), 0.5)
 
     def run(passing: int) -> float:
-        loop = Loop(Pixels(picture.clone()), evaluator(network, objective), 6, rate=0.1, passing=passing)
+        loop = Loop(Pixels(picture.clone()), value_gradient(network, objective), 6, rate=0.1, passing=passing)
         return synthesize(loop).trace[-1].item()
 
     assert run(0) == (0 if start < 0 else -6)
