@@ -6,7 +6,7 @@ CNNVIS := $(BIN)/cnnvis
 # Threads that spin while they wait make two busy programs on one machine several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint format check bench gallery pictures wheel clean
+.PHONY: help demo test lint format check bench gallery pictures weights wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,13 +41,18 @@ check: test lint  ## tests and lint
 bench: $(VENV)/developed  ## compare with the peers, interleaved in one process
 	$(BIN)/python -m tests.benchmarks
 
-gallery: $(VENV)/installed  ## run all nine commands and make one page of what they made
+gallery: $(VENV)/installed  ## run every command and make one page of what they made
 	$(CNNVIS) run jobs/all --out runs/all
 	@$(CNNVIS) gallery runs/all
 
 pictures: $(VENV)/installed  ## make the README's pictures anew
 	$(CNNVIS) run jobs/readme --out runs/readme
 	$(BIN)/python assets/make_pictures.py runs/readme assets/readme
+
+weights: $(VENV)/installed  ## train the bundled networks anew (hours; data/ as the cards say)
+	$(CNNVIS) train -c train/minivgg_robust name=minivgg_robust --out runs/weights
+	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights
+	cp runs/weights/*.safetensors assets/
 
 wheel: $(VENV)/developed  ## build the wheel into dist/
 	$(BIN)/python -m pip install --quiet build

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UserError, did_you_mean
+from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean
 
-__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "SizeError", "UserError", "did_you_mean"]
+__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "SizeError", "UserError", "did_you_mean", "in_words"]
 
 
 class ConfigError(UserError):
@@ -17,3 +17,12 @@ class ConfigError(UserError):
 
 class Interrupted(Exception):
     """Ctrl-C, after what there is has been saved (exit 130). The message says where."""
+
+
+def in_words(error: BaseException) -> list[str]:
+    """The lines that a user is shown, with the remedies that are commands of this tool."""
+    if isinstance(error, ConfigError):
+        return error.problems
+    if isinstance(error, UnknownLayer):
+        return [f"{error} `cnnvis layers {error.network}` lists them."]
+    return [str(error) or "interrupted."]

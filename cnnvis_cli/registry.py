@@ -27,6 +27,7 @@ COMMANDS = {
     "activations": "What a layer's units answer to a picture, as maps.",
     "patches": "The patches of many pictures that excite each unit most.",
     "neighbors": "The pictures nearest to a picture, in a layer's feature space and in pixel space.",
+    "train": "Networks that learn: a painting in one pass, a classifier, plain or robust; as a file of weights.",
     "embed": "Many pictures in the plane: PCA and t-SNE of a layer's features.",
 }
 

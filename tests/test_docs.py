@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,24 @@ def test_every_example_can_be_typed(line: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\bjobs/(\w+)\b", TEXT))))
 def test_job_files_that_are_named_exist(name: str) -> None:
     assert find_config(f"jobs/{name}", "run")
+
+
+def test_adding_a_technique_as_the_readme_says(tmp_path: Path) -> None:
+    """Followed to the letter, in a copy of the package."""
+    section = TEXT.split("## Add a technique", 1)[1].split("\n## ", 1)[0]
+    assert len(section.splitlines()) <= 25
+    copy = tmp_path / "cnnvis_cli"
+    shutil.copytree(README.parent / "cnnvis_cli", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "assets").symlink_to(README.parent / "assets")
+    (tmp_path / "configs").symlink_to(README.parent / "configs")
+    for code in re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE):
+        (tmp_path / code.split()[1]).write_text(code)
+    registry = copy / "registry.py"
+    registry.write_text(registry.read_text().replace("COMMANDS = {", 'COMMANDS = {\n    "contrast": "what it shows",', 1))
+    run = [sys.executable, "-m", "cnnvis_cli", "contrast", "share=0.25", "--json", "-q"]
+    ran = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    line = json.loads(ran.stdout)
+    assert 0 < line["scores"]["probability"] <= 1
+    assert (tmp_path / line["files"][0]).exists()
+    helped = subprocess.run([*run[:3], "contrast", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "share=" in helped.stdout

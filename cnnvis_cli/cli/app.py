@@ -49,34 +49,22 @@ TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow model=packa
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn errors into one clear line each on stderr and the exit code that fits."""
-    from cnnvis_cli.errors import ConfigError, Interrupted, RunError, UserError
+    from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
 
     def say(message: str) -> None:
         print(f"cnnvis: {message}", file=sys.stderr, flush=True)
 
     try:
         yield
-    except ConfigError as error:
-        for problem in error.problems:
-            say(problem)
-        code = 2
-    except UserError as error:
-        say(str(error))
-        code = 2
-    except RunError as error:
-        say(str(error))
-        code = 1
-    except (Interrupted, KeyboardInterrupt) as error:
-        say(str(error) or "interrupted.")
-        code = 130
     except BrokenPipeError:  # the reader of stdout has left, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    else:
-        return
-    if os.environ.get("CNNVIS_DEBUG"):
-        raise
-    raise typer.Exit(code)
+        raise typer.Exit(1) from None
+    except (UserError, RunError, Interrupted, KeyboardInterrupt) as error:
+        for problem in in_words(error):
+            say(problem)
+        if os.environ.get("CNNVIS_DEBUG"):
+            raise
+        raise typer.Exit(2 if isinstance(error, UserError) else 1 if isinstance(error, RunError) else 130) from None
 
 
 class _TechniqueCommand(TyperCommand):
@@ -84,7 +72,7 @@ class _TechniqueCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        from cnnvis_cli.cli.about import key_lines
+        from cnnvis_cli.cli.help import key_lines
 
         lines = ["", "Keys (KEY=VALUE, or in the YAML file):", *key_lines(config_class(str(self.name)))]
         formatter.write("\n".join(lines) + "\n")
@@ -110,7 +98,7 @@ def _technique(command: str) -> Callable[..., None]:
             values = load_config(config_class(command), command, config=config, settings=settings or [], flags={"seed": seed})
             folder = out or Path("runs") / command
             if dry_run:
-                from cnnvis_cli.cli.about import config_yaml
+                from cnnvis_cli.cli.help import config_yaml
 
                 print(config_yaml(command, values), end="")
                 return
@@ -222,7 +210,7 @@ def doctor() -> None:
 def configs_list() -> None:
     """Names and first lines of the bundled examples."""
     with exit_codes():
-        from cnnvis_cli.cli.about import print_configs
+        from cnnvis_cli.cli.examples import print_configs
 
         print_configs()
 
@@ -244,7 +232,7 @@ def configs_copy(
 ) -> None:
     """Copy one to a file of your own, to change it."""
     with exit_codes():
-        from cnnvis_cli.cli.about import copy_config
+        from cnnvis_cli.cli.examples import copy_config
 
         print(copy_config(name, target or Path(), overwrite))
 
@@ -258,7 +246,7 @@ def configs_check(
 ) -> None:
     """Check configs without running them; all errors at once."""
     with exit_codes():
-        from cnnvis_cli.cli.about import check_configs
+        from cnnvis_cli.cli.examples import check_configs
 
         check_configs(files or [], command)
 

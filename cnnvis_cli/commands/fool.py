@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.attack_cases import Case, cases_of, goal_of
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
 from cnnvis_cli.engine.attacks.assessment import accuracy_by_budget, changes, suspicions
@@ -24,32 +23,22 @@ from cnnvis_cli.engine.attacks.square import square
 from cnnvis_cli.engine.attacks.universal import universal
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Watch
-from cnnvis_cli.engine.optim.parameterizations import noise
 from cnnvis_cli.engine.pixels import eight_bit
-from cnnvis_cli.errors import Interrupted, SizeError, UserError
+from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.progress import Task
 from cnnvis_cli.pictures import plots
 from cnnvis_cli.pictures.plots import line
-from cnnvis_cli.pictures.read import PictureFile, find_pictures, to_square
+from cnnvis_cli.pictures.read import to_square
 from cnnvis_cli.pictures.sheet import sheet
-
-
-@dataclass(frozen=True)
-class Case:
-    """One picture that is attacked, (1, 3, H, W), 8-bit, and what it is called in file names and tables."""
-
-    name: str
-    picture: Tensor
-    folder: str = ""
 
 
 def run(config: FoolConfig, job: Job) -> None:
     network = job.inputs.network(config)
     others = {entry: job.inputs.network(_other(entry)) for entry in config.also}
-    cases = _cases(config, job, network)
+    cases = cases_of(config, job, network)
     pictures = torch.cat([case.picture for case in cases])
-    goal = _goal(config, network, cases, pictures)
+    goal = goal_of(config, network, cases, pictures)
     names = [case.name for case in cases]
     for warning in suspicions(network, pictures, goal, names):
         job.warn(warning)
@@ -80,76 +69,9 @@ def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-# What is attacked, and what is wanted of it
-
-
 def _other(entry: str) -> NetworkConfig:
     model, _, weights = entry.partition("@")
     return NetworkConfig.model_validate({"model": model, "weights": weights})
-
-
-def _cases(config: FoolConfig, job: Job, network: Network) -> list[Case]:
-    cases: list[Case] = []
-    unread: list[PictureFile] = []
-    size = config.size or network.size
-    for what in config.image:
-        if what == "noise":
-            picture = (0.5 + 0.2 * noise([config.seed], 3, size, size)).clamp(0, 1).to(job.inputs.device)
-            cases.append(Case("noise", eight_bit(picture)))
-            continue
-        for source in find_pictures(what):
-            if (shown := job.inputs.read_or_skip(source)) is None:
-                unread.append(source)
-                continue
-            cases.append(Case(_unique(source, cases), _prepared(shown, network, size), source.label))
-    if not cases:
-        raise job.inputs.unreadable(unread)
-    return cases
-
-
-def _prepared(picture: Tensor, network: Network, size: int) -> Tensor:
-    """The picture as the network is tested: resized, the centre square, 8-bit. One of the right size is taken as it is, so
-    that what `fool` saved can be given to it again."""
-    if not network.sizes.takes(size, size):
-        raise SizeError(f"{network.name} takes {network.sizes.describe()}, not size={size}.")
-    if picture.shape[-2:] != (size, size):
-        picture = to_square(picture, size, round(size * network.preprocessing.resize / network.size))
-    return eight_bit(picture)
-
-
-def _unique(source: PictureFile, cases: list[Case]) -> str:
-    taken = {case.name for case in cases}
-    name, number = source.name, 2
-    while name in taken:
-        name, number = f"{source.name}-{number}", number + 1
-    return name
-
-
-@torch.no_grad()
-def _goal(config: FoolConfig, network: Network, cases: list[Case], pictures: Tensor) -> Goal:
-    logits = torch.cat([network(part) for part in pictures.split(config.batch)])
-    labels = logits.argmax(1)
-    if config.label:
-        named = {"folder": lambda case: case.folder, "file": lambda case: re.sub(r"^n\d{8}_|-\d+$", "", case.name)}
-        wanted = [named.get(config.label, lambda case: config.label)(case) for case in cases]
-        labels = torch.tensor([network.class_index(name) for name in wanted], device=logits.device)
-    return Goal(labels, _targets(config, network, logits, labels, cases))
-
-
-def _targets(config: FoolConfig, network: Network, logits: Tensor, labels: Tensor, cases: list[Case]) -> Tensor | None:
-    if not config.target:
-        return None
-    if config.target == "least-likely":
-        return logits.scatter(1, labels[:, None], math.inf).argmin(1)
-    if config.target == "random":
-        generator = torch.Generator().manual_seed(config.seed)
-        shift = torch.randint(1, logits.shape[1], labels.shape, generator=generator).to(labels)
-        return (labels + shift) % logits.shape[1]
-    target = network.class_index(config.target)
-    same = [case.name for case, label in zip(cases, labels.tolist(), strict=True) if label == target]
-    if same:
-        raise UserError(f"target={config.target} is the class of {', '.join(same[:5])} already. Choose another target.")
-    return torch.full_like(labels, target)
 
 
 # The attack

@@ -31,8 +31,6 @@ from cnnvis_cli.pictures.read import SAMPLES, find_pictures, sample, to_square
 from cnnvis_cli.pictures.sheet import sheet
 from cnnvis_cli.pictures.write import to_image
 
-GREY = regularizers.GREY
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -105,7 +103,7 @@ def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
     if config.start == "noise":
         return None
     if config.start in ("grey", "zero"):
-        return torch.full((1, 3, size, size), GREY if config.start == "grey" else 0.0, device=job.inputs.device)
+        return torch.full((1, 3, size, size), regularizers.GREY if config.start == "grey" else 0.0, device=job.inputs.device)
     return to_square(job.inputs.read_one(config.start), size)
 
 
@@ -114,7 +112,7 @@ def _image(config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: t
     if batch[0].start is None and config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise, device=device)
     wiggle = config.noise * noise(seeds, 3, size, size).to(device)
-    grey = torch.full_like(wiggle[:1], GREY)
+    grey = torch.full_like(wiggle[:1], regularizers.GREY)
     start = torch.cat([grey if unit.start is None else unit.start for unit in batch])
     if config.diversity > 1 or batch[0].start is None:
         start = (start + wiggle).clamp(0, 1)

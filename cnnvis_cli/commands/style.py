@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.commands.shared import multiscale
+from cnnvis_cli.commands.shared import multiscale, style_pass
 from cnnvis_cli.commands.shared.multiscale import Multiscale, ScalePlan
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.locality.tiling import Tiled
@@ -20,18 +20,19 @@ from cnnvis_cli.engine.optim.loop import Loop
 from cnnvis_cli.engine.pixels import luma
 from cnnvis_cli.engine.statistics import Summary
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, other_layers, shares, stride, summarize
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, balance, codes, other_layers, shares, stride, summarize
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
 from cnnvis_cli.pictures.sheet import sheet
 
-# The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
-CONTENT_SHARE = 0.2
 PAPER_STRENGTHS = (0.1, 0.3, 0.6, 0.9)
 
 
 def run(config: StyleConfig, job: Job) -> None:
+    if config.in_one_pass:
+        style_pass.run(config, job)
+        return
     network = job.inputs.network(config)
     if not config.grid:
         transfer = Transfer(config, job, network)
@@ -75,6 +76,8 @@ class Transfer:
     """One picture from its config: what is read, planned, run, and measured."""
 
     def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
+        if config.start == "stylizer":  # no small scales first: the pass is made at the size of the result
+            config = config.model_copy(update={"smallest": max(config.smallest, config.size or 256)})
         self.config, self.job, self.network = config, job, network
         self.layers = multiscale.layer_weights(config, network)
         names = config.content_layers or default_content(list(self.layers))
@@ -82,7 +85,7 @@ class Transfer:
         for layer in names:
             multiscale.check_maps(network, layer)
         self.content = job.inputs.read_one(config.content)
-        self.styles = [job.inputs.read_one(what) for what in config.style]
+        self.styles = style_pass.style_pictures(config, job)
         if config.colors == "histogram":
             self.styles = [recolored(one, self.content) for one in self.styles]
         equal = dict.fromkeys(map(str, range(len(self.styles))), 1.0)
@@ -168,7 +171,7 @@ class Transfer:
             return F.pad(resize(pictures, height, width), bleed, mode="reflect")
 
         generator = torch.Generator().manual_seed(config.seed + number)
-        start = self._start(bled, generator) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
+        start = self._start(bled, generator, size) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
         tile = plan.tile_at(size)
         tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
         code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
@@ -179,17 +182,19 @@ class Transfer:
             self.layers,
             self.content_layers,
             code,
-            config.strength / (config.strength + CONTENT_SHARE * (1 - config.strength)),
+            balance(config.strength),
             self.smooth,
         )
         return multiscale.loop_for(
             config, network, loss, start, steps=plan.steps, generator=generator, update=update, tiled=tiled
         )
 
-    def _start(self, bled: Any, generator: torch.Generator) -> Tensor:
+    def _start(self, bled: Any, generator: torch.Generator, size: int) -> Tensor:
         if self.config.start == "noise":
             shape = bled(self.content).shape
             return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
+        if self.config.start == "stylizer":
+            return bled(style_pass.started(self.config, self.job, resize(self.content, *self._shape(size))))
         if self.config.start == "style":
             return bled(self.styles[0])
         if self.config.start != "content":

@@ -27,7 +27,7 @@ from cnnvis_cli.pictures.read import resize
 from cnnvis_cli.pictures.sheet import sheet
 
 # Channels that differ by less than this, of 1, are those of a grey picture.
-GREY = 2 / 255
+COLOURLESS = 2 / 255
 
 
 def run(config: TextureConfig, job: Job) -> None:
@@ -113,7 +113,7 @@ class Synthesis:
     def __init__(self, config: TextureConfig, job: Job, network: Network, exemplar: Tensor, layers: dict[str, float]) -> None:
         self.config, self.job, self.network, self.exemplar, self.layers = config, job, network, exemplar, layers
         self.smooth = multiscale.smoothing(config, network)
-        self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= GREY)
+        self.grey = bool((exemplar.amax(1) - exemplar.amin(1)).max() <= COLOURLESS)
         self.step = max(stride(network, layer) for layer in layers)
         with self._variant(wrapped=config.tileable):
             # Where the network sees a border all the same, the picture is rolled at every step.

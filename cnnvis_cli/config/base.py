@@ -42,6 +42,15 @@ TextList = Annotated[tuple[Text, ...], BeforeValidator(_comma_separated)]
 NumberList = Annotated[tuple[float, ...], BeforeValidator(_comma_separated)]
 
 
+def spelled_out(values: Any, short: str, full: str, form: str, refused: tuple[str, ...]) -> Any:
+    """`short=VALUE` as `full=form.format(VALUE)`. Raises ValueError where one of the `refused` keys is given beside it."""
+    if not isinstance(values, dict) or short not in values:
+        return values
+    if any(key in values for key in refused):
+        raise ValueError(f"{short}=NAME is short for {full}={form.format('NAME')}: give one of them")
+    return {key: value for key, value in values.items() if key != short} | {full: form.format(values[short])}
+
+
 class CommandConfig(BaseModel):
     """Base of every command's config: unknown keys are refused, values never change after reading."""
 

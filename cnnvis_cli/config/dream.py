@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
 
 
 class DreamConfig(NetworkConfig):
@@ -41,13 +41,7 @@ class DreamConfig(NetworkConfig):
     @model_validator(mode="before")
     @classmethod
     def _one_layer(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "layer" in values:
-            values = dict(values)
-            layer = values.pop("layer")
-            if "objective" in values or "layers" in values:
-                raise ValueError("layer=NAME is short for objective=layer:NAME: give one of them")
-            values["objective"] = f"layer:{layer}"
-        return values
+        return spelled_out(values, "layer", "objective", "layer:{}", ("objective", "layers"))
 
     @model_validator(mode="after")
     def _fitting(self) -> DreamConfig:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
 
 
 class InvertConfig(NetworkConfig):
@@ -43,13 +43,7 @@ class InvertConfig(NetworkConfig):
     @model_validator(mode="before")
     @classmethod
     def _one_layer(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "layer" in values:
-            values = dict(values)
-            layer = values.pop("layer")
-            if "layers" in values:
-                raise ValueError("layer and layers are the same setting: give one of them")
-            values["layers"] = layer
-        return values
+        return spelled_out(values, "layer", "layers", "{}", ("layers",))
 
     @model_validator(mode="after")
     def _fitting(self) -> InvertConfig:

@@ -89,13 +89,13 @@ def read_text(path: Path) -> str:
 
 
 def named_configs() -> dict[str, Path]:
-    """The bundled examples by name: `maximize/edges`."""
+    """The bundled examples by name: `maximize/class`."""
     root = configs_folder()
     return {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.yaml"))}
 
 
 def find_config(name: str, command: str) -> Path:
-    """A path, or the name of a bundled example (`edges` or `maximize/edges`)."""
+    """A path, or the name of a bundled example (`class` or `maximize/class`)."""
     path = Path(name)
     if path.is_file():
         return path

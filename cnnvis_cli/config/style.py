@@ -11,6 +11,22 @@ from pydantic import Field, field_validator, model_validator
 from cnnvis_cli.config.base import NumberList, Text, TextList
 from cnnvis_cli.config.statistics import StatisticsConfig
 
+# What only the optimizer reads.
+NOT_IN_A_PASS = (
+    *(
+        "statistic",
+        "style_layers",
+        "layer_weights",
+        "content_layers",
+        "content_weights",
+        "smooth",
+        "pooling",
+        "padding",
+        "bleed",
+    ),
+    *("tv", "update", "rate", "average", "steps", "smallest", "budget", "tile", "start", "grid"),
+)
+
 
 class StyleConfig(StatisticsConfig):
     """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015)."""
@@ -29,7 +45,14 @@ class StyleConfig(StatisticsConfig):
         "style", description="content: the content's chroma; histogram: the style recoloured like the content first"
     )
     tv: float = Field(2.0, ge=0, description="weight of the total variation: less leaves coloured grain in smooth areas")
-    start: Text = Field("content", description="content, noise, style, or a picture (file or sample:NAME)")
+    start: Text = Field("content", description="content, noise, style, stylizer (its pass), or a picture (file or sample:NAME)")
+    stylizer: Text = Field(
+        "",
+        description="paint in one pass: paintings, or a file of `cnnvis train`; `style` names its styles (the first)",
+    )
+    steady: float = Field(
+        0.8, ge=0, lt=1, description="how much of a film's statistics each frame of a pass keeps from those before"
+    )
     size: int | None = Field(None, ge=32, le=16384, description="long side in pixels; 256, or what fits the budget")
     grid: dict[str, list[Any]] | Literal["", "paper"] = Field(
         "", description="two keys with lists of values: rows and columns of a sheet; 'paper': layers by strength as in Gatys"
@@ -54,9 +77,31 @@ class StyleConfig(StatisticsConfig):
             self.check_counts("layer_weights", self.layer_weights, len(self.style_layers), "style_layers")
         if self.content_layers:
             self.check_counts("content_weights", self.content_weights, len(self.content_layers), "content_layers")
+        self._check_pass()
         for change in cells(self.grid) if isinstance(self.grid, Mapping) else []:
             self.changed(change)
         return self
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether a stylizer makes the picture, and not the optimizer."""
+        return bool(self.stylizer) and self.start != "stylizer"
+
+    def _check_pass(self) -> None:
+        if self.start == "stylizer" and not self.stylizer:
+            raise ValueError("start=stylizer: name it, stylizer=paintings or a file")
+        if not self.in_one_pass:
+            return
+        fields = type(self).model_fields
+        without = [key for key in NOT_IN_A_PASS if getattr(self, key) != fields[key].default]
+        if without:
+            raise ValueError(
+                f"{', '.join(without)}: of no effect in a stylizer's pass; start=stylizer lets the optimizer go on from it"
+            )
+        if self.colors == "histogram":
+            raise ValueError(
+                "colors=histogram recolours the style first, and a stylizer has its style in its weights; content works"
+            )
 
     def changed(self, change: Mapping[str, Any]) -> StyleConfig:
         """The config of one cell of a grid."""
@@ -64,7 +109,11 @@ class StyleConfig(StatisticsConfig):
 
     def slug(self) -> str:
         extra = "_grid" if self.grid else ""
-        return f"{self.model}_{stem(self.content)}_{'+'.join(map(stem, self.style))}{extra}"
+        styles = "+".join(map(stem, self.style))
+        if self.in_one_pass:
+            default = type(self).model_fields["style"].default
+            return f"{stem(self.stylizer)}_{stem(self.content.rstrip('/'))}" + (f"_{styles}" if self.style != default else "")
+        return f"{self.model}_{stem(self.content)}_{styles}{extra}"
 
 
 def cells(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

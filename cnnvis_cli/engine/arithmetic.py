@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -21,6 +22,11 @@ class Switch(Protocol):
 def accelerate(module: nn.Module) -> Switch | None:
     """Let the plain layers of a frozen module compute faster on the CPU, in place; None where nothing can be done."""
     return None if onednn is None else onednn.accelerate(module)
+
+
+def packed_functions() -> AbstractContextManager[Any]:
+    """A block in which functions of frozen weights compute faster; one for as long as these weights do not change."""
+    return nullcontext() if onednn is None else onednn.PackedFunctions()
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

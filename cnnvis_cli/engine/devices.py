@@ -16,11 +16,9 @@ def select_device(name: str = "auto") -> torch.device:
     if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
         raise UserError(f"no device '{name}'. Devices: auto, cpu, cuda, cuda:1, mps.")
     if kind == "cuda" and not cuda:
-        raise UserError(
-            "--device cuda: this machine has no usable CUDA device. Use --device cpu or auto; `cnnvis doctor` says more."
-        )
+        raise UserError("this machine has no usable CUDA device.")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s), counted from 0.")
+        raise UserError(f"this machine has {torch.cuda.device_count()} CUDA device(s), counted from 0.")
     if kind == "mps" and not mps:
-        raise UserError("--device mps: this machine has no usable Apple GPU. Use --device cpu or auto.")
+        raise UserError("this machine has no usable Apple GPU.")
     return torch.device(name)

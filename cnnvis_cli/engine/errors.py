@@ -18,6 +18,14 @@ class Refused(UserError):
         self.kind, self.fact = kind, fact
 
 
+class UnknownLayer(UserError):
+    """A layer that the `network` of that name has not."""
+
+    def __init__(self, message: str, network: str) -> None:
+        super().__init__(message)
+        self.network = network
+
+
 class SizeError(UserError):
     """A network takes no pictures of the size that was asked for. The message says which it takes."""
 

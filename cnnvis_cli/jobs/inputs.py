@@ -37,6 +37,11 @@ class Inputs:
         return self._session.device
 
     @property
+    def offline(self) -> bool:
+        """Whether nothing may be downloaded."""
+        return self._session.offline
+
+    @property
     def trust_code(self) -> bool:
         """Whether code of the user's may run."""
         return self._session.trust_code

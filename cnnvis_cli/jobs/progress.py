@@ -14,21 +14,24 @@ from types import FrameType
 class Task:
     """One bar. `advance(done, note)`: how far it is, and a word on how it goes (the objective)."""
 
-    def advance(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are done."""
+    def advance(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Say that `done` of the total are done; `total`: what that has become, where it was not known before."""
 
 
 class _Plain(Task):
     def __init__(self, label: str, total: int, every: float = 5.0) -> None:
         self._label, self._total, self._every = label, total, every
         self._began = self._last = time.monotonic()
+        self._first: int | None = None  # what was done before: a run that goes on does not begin at 0
 
-    def advance(self, done: int, note: str = "") -> None:
+    def advance(self, done: int, note: str = "", total: int | None = None) -> None:
         now = time.monotonic()
+        self._first = done - 1 if self._first is None else self._first
+        self._total = total or self._total
         if now - self._last < self._every:
             return
         self._last = now
-        left = (now - self._began) / max(done, 1) * (self._total - done)
+        left = (now - self._began) / max(done - self._first, 1) * (self._total - done)
         print(f"{self._label}: {done}/{self._total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
 
 
@@ -54,8 +57,8 @@ def _rich_bar(label: str, total: int) -> Iterator[Task]:
         number = bar.add_task(label, total=total, note="")
 
         class Bar(Task):
-            def advance(self, done: int, note: str = "") -> None:
-                bar.update(number, completed=done, note=note)
+            def advance(self, done: int, note: str = "", total: int | None = None) -> None:
+                bar.update(number, completed=done, note=note, total=total)
 
         yield Bar()
 

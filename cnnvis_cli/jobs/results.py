@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnvis_cli import __version__
+from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.jobs.names import safe_name
 from cnnvis_cli.jobs.record import Record
 from cnnvis_cli.pictures.read import PictureFile, read
@@ -59,8 +60,13 @@ class Results:
     def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
         write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)
 
-    def save_video(self, frames: Sequence[Image.Image], suffix: str = "") -> None:
-        write_video(self._add(self.path(suffix, ".mp4")), frames)
+    def save_video(self, frames: Sequence[Image.Image], suffix: str = "", rate: int = 16) -> None:
+        write_video(self._add(self.path(suffix, ".mp4")), frames, rate)
+
+    def save_bytes(self, data: bytes, extension: str, suffix: str = "") -> None:
+        with atomic(self.path(suffix, extension)) as file:
+            file.write(data)
+        self._add(self.path(suffix, extension))
 
     def save_array(self, values: Tensor | np.ndarray, suffix: str) -> None:
         write_array(self._add(self.path(suffix, ".npy")), values)

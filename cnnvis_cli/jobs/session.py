@@ -11,6 +11,7 @@ from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.engine.arithmetic import keep_freed_memory
 from cnnvis_cli.engine.devices import select_device
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.networks.load import NetworkSpec, load_network
 
@@ -62,4 +63,8 @@ def make_session(
 ) -> Session:
     """A session on a device. Raises UserError where the device is absent."""
     keep_freed_memory()
-    return Session(select_device(device), quiet, overwrite, offline, trust_code)
+    try:
+        chosen = select_device(device)
+    except UserError as error:
+        raise UserError(f"--device {device}: {error} Use --device cpu or auto; `cnnvis doctor` says more.") from None
+    return Session(chosen, quiet, overwrite, offline, trust_code)

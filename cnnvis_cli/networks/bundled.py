@@ -1,4 +1,5 @@
-"""The two networks that travel with cnnvis, as plain modules: `minivgg` for natural pictures and `lenet` for digits.
+"""The networks that travel with cnnvis, as plain modules: `minivgg` (and its robust twin) for natural pictures, `lenet` for
+digits.
 
 Both are `nn.Sequential`s whose children carry the names of the VGG paper (`conv1_1 relu1_1 ... pool5`), so that a layer is
 named as readers know it. BatchNorm exists only while they are trained (`assets/train_*.py`) and is folded at export.

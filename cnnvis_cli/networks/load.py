@@ -24,7 +24,13 @@ from cnnvis_cli.networks.user_code import prints_to_stderr
 
 __all__ = ["BUNDLED", "NetworkSpec", "load_network", "model_names"]
 
-BUNDLED: dict[str, Callable[..., nn.Sequential]] = {"minivgg": bundled.minivgg, "lenet": bundled.lenet}
+BUNDLED: dict[str, Callable[..., nn.Sequential]] = {
+    "minivgg": bundled.minivgg,
+    "minivgg_robust": bundled.minivgg,
+    "lenet": bundled.lenet,
+}
+# Each the judge of what was made with the other.
+TWINS = {"minivgg": "minivgg_robust", "minivgg_robust": "minivgg"}
 
 # What to do about a network that cannot be looked at, by the kind of the reason.
 REMEDIES = {
@@ -79,6 +85,12 @@ def _told(error: Refused, source: NetworkSpec, parts: Parts) -> str:
     remedy = "" if ours and error.kind in ("size", "channels", "inputs", "failed") else REMEDIES[error.kind]
     assumed = f" ({parts.assumed})" if parts.assumed and error.kind in ("size", "channels", "failed") else ""
     return f"model={source.model}: {error.fact}{assumed}. {remedy}".rstrip()
+
+
+def load_module(source: NetworkSpec) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """The module as it is, neither frozen nor made faster, for who trains it; what it takes, and its classes."""
+    parts = _parts(source)
+    return parts.module, parts.preprocessing, parts.classes
 
 
 def _parts(source: NetworkSpec) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +12,9 @@ from torch import Tensor
 
 @cache
 def _table(colors: str) -> Tensor:
-    """(256, 3) uint8: one of matplotlib's colour maps."""
-    from matplotlib import colormaps
-
-    return torch.from_numpy((colormaps[colors](np.arange(256))[:, :3] * 255).round().astype(np.uint8))
+    """(256, 3) uint8: one of matplotlib's colour maps. They lie beside this file, since importing matplotlib takes long."""
+    with np.load(Path(__file__).with_name("colors.npz")) as tables:
+        return torch.from_numpy(tables[colors])
 
 
 def colorize(values: Tensor, colors: str = "inferno") -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.samples import SAMPLES, PictureFile, find_samples, printable
+from cnnvis_cli.pictures.samples import PAINTINGS, SAMPLES, PictureFile, find_samples, printable
 
 SUFFIXES = frozenset(
     f".{ending}"
@@ -43,7 +43,7 @@ def find_pictures(what: str | Iterable[str]) -> list[PictureFile]:
         if found := list(_matching(str(path))):
             return found
         raise UserError(f"no picture matches '{shown}'.")
-    if what in SAMPLES:
+    if what in SAMPLES or what in PAINTINGS:
         raise UserError(f"no picture '{what}'. Did you mean 'sample:{what}'?")
     raise UserError(f"no picture '{shown}': not a file, folder or glob, nor sample:NAME ({', '.join(list(SAMPLES)[:4])} ...).")
 

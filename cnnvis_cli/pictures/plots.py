@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,18 +10,24 @@ import numpy as np
 from PIL import Image
 
 
-def _drawn(figure: Any) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return Image.open(buffer).convert("RGB")
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def blank(width: float, height: float, dpi: int = 120) -> Any:
+    """An empty matplotlib figure of that many inches: no window, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def drawn(figure: Any) -> Image.Image:
+    """The figure as a picture."""
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure = blank(width, height)
     return figure, figure.add_subplot()
 
 
@@ -34,7 +39,22 @@ def line(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label:
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
     axes.legend()
-    return _drawn(figure)
+    return drawn(figure)
+
+
+def losses(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], floors: Mapping[str, float]) -> Image.Image:
+    """Losses by name, (steps, values), on a logarithmic axis; `floors`: levels to compare with, dashed."""
+    figure, axes = _figure(6, 3.8)
+    for name, (x, y) in series.items():
+        axes.plot(x, y, label=name.replace("_", " "))
+    for number, (name, level) in enumerate(floors.items()):
+        axes.axhline(level, linestyle="--", linewidth=1, color=f"C{number + len(series)}", label=name)
+    axes.set(xlabel="step", ylabel="loss")
+    if all(value > 0 for _, y in series.values() for value in y):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return drawn(figure)
 
 
 def matrix(
@@ -49,29 +69,24 @@ def matrix(
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             axes.text(x, y, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.6 else "black")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def class_history(history: np.ndarray, names: Sequence[str]) -> Image.Image:
     """Probabilities (generations, classes) as a heat map, class by generation, with their median, least and greatest below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tall = min(14.0, max(2.0, 0.16 * len(names)))
-    figure = Figure(figsize=(8, tall + 3.2), dpi=100, layout="constrained")
+    figure = blank(8, tall + 3.2, dpi=100)
     heat, curve = figure.subplots(2, 1, sharex=True, height_ratios=(tall, 2.0))
-    drawn = heat.imshow(history.T, aspect="auto", vmin=0, vmax=1, cmap="inferno", interpolation="nearest")
+    cells = heat.imshow(history.T, aspect="auto", vmin=0, vmax=1, cmap="inferno", interpolation="nearest")
     shown = range(0, len(names), max(1, math.ceil(len(names) / (tall * 7))))
     heat.set_yticks(list(shown), [names[k][:24] for k in shown], fontsize=7)
-    figure.colorbar(drawn, ax=heat, label="probability", pad=0.01)
+    figure.colorbar(cells, ax=heat, label="probability", pad=0.01)
     generations = np.arange(len(history))
     curve.fill_between(generations, history.min(1), history.max(1), alpha=0.2, linewidth=0)
     curve.plot(generations, np.median(history, 1), label="median (shaded: least to greatest)")
     curve.set(xlabel="generation", ylabel="probability", ylim=(0, 1.02))
     curve.legend(loc="lower right", fontsize=8, frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return drawn(figure)
 
 
 def depths(layers: Sequence[str], distance: Sequence[float], similarity: Sequence[float]) -> Image.Image:
@@ -88,7 +103,7 @@ def depths(layers: Sequence[str], distance: Sequence[float], similarity: Sequenc
         right.plot(places, similarity, "s--", color="C0")
         right.set_ylabel("SSIM with the picture", color="C0")
         right.set_ylim(-0.03, 1.03)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def ranked(names: Sequence[str], values: Sequence[float], x_label: str, y_label: str, named: int = 40) -> Image.Image:
@@ -99,4 +114,4 @@ def ranked(names: Sequence[str], values: Sequence[float], x_label: str, y_label:
         axes.set_xticks(range(len(values)), names, rotation=90, fontsize=7)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.01)
-    return _drawn(figure)
+    return drawn(figure)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnvis_cli.errors import UserError, did_you_mean
@@ -29,6 +30,9 @@ SAMPLES: Mapping[str, tuple[str, str]] = {
 }
 # The labelled set, 96 pictures of 12 classes; see assets/samples/caltech/ATTRIBUTION.md.
 LABELLED = "caltech"
+
+# Paintings in the public domain (assets/paintings); not among `sample:*`, which are photographs.
+PAINTINGS = ("composition_vii", "great_wave", "shipwreck", "starry_night")
 
 Box = tuple[int, int, int, int]
 
@@ -71,14 +75,24 @@ def printable(text: str) -> str:
 
 
 def sample(name: str) -> PictureFile:
-    """A photograph by name. Raises UserError with near names."""
+    """A photograph or painting by name. Raises UserError with near names."""
+    if name in PAINTINGS:
+        return PictureFile(name, assets_folder() / "paintings" / f"{name}.webp", is_sample=True, folder_is_label=False)
     if name not in SAMPLES:
-        hint = did_you_mean(name, [*SAMPLES, LABELLED])
-        raise UserError(f"no sample '{name}'.{hint} Samples: {', '.join(SAMPLES)}; labelled: {LABELLED}.")
-    from importlib.resources import files
-
+        hint = did_you_mean(name, [*SAMPLES, *PAINTINGS, LABELLED])
+        known = f"Samples: {', '.join(SAMPLES)}; paintings: {', '.join(PAINTINGS)}; labelled: {LABELLED}."
+        raise UserError(f"no sample '{name}'.{hint} {known}")
     package, file = SAMPLES[name]
-    return PictureFile(name, Path(str(files(package) / file)), is_sample=True, folder_is_label=False)
+    return PictureFile(name, _inside(package) / file, is_sample=True, folder_is_label=False)
+
+
+def _inside(package: str) -> Path:
+    """The folder of a package, which is not imported for it."""
+    root, *rest = package.split(".")
+    spec = find_spec(root)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the samples of {root} are not installed. Reinstall cnnvis.")
+    return Path(spec.submodule_search_locations[0], *rest)
 
 
 def find_samples(what: str) -> list[PictureFile]:

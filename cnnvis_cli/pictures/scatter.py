@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
+from cnnvis_cli.pictures.plots import blank, drawn
+
 # Labels up to this many get a legend; of more, the largest are written where their points are.
 LEGEND = 20
 
@@ -16,11 +18,7 @@ def scatter(
     panels: Sequence[tuple[str, np.ndarray]], labels: Sequence[str], *, side: float = 6.0, dpi: int = 110
 ) -> Image.Image:
     """Panels (title, points (N, 2)) side by side, coloured by label; without labels in one colour."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(side * len(panels), side + 0.3), dpi=dpi, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = blank(side * len(panels), side + 0.3, dpi)
     names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
     shades = _shades(len(names))
     for axes, (title, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -37,8 +35,7 @@ def scatter(
         axes.set(title=title, xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     if 1 < len(names) <= LEGEND:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(7, len(names)), fontsize=8)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return drawn(figure)
 
 
 def _shades(count: int) -> list[tuple[float, ...]]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnvis_cli.cli.about import command_of, config_yaml, key_rows
+from cnnvis_cli.cli.examples import command_of
+from cnnvis_cli.cli.help import config_yaml, key_rows
 from cnnvis_cli.config.load import load_config, named_configs, parse_settings, parse_yaml, read_config_file
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.errors import ConfigError, UserError

@@ -1,4 +1,8 @@
-"""Coarse to fine, as `style` and `texture` work: sizes, steps and tiles, fitted to a budget and told before the start."""
+"""Coarse to fine, as `style` and `texture` work: sizes, steps and tiles, fitted to a budget and told before the start.
+
+Scales sqrt(2) apart, Adam's betas of (0.9, 0.99), its moments carried from scale to scale and the averaged iterate are those of
+style-transfer-pytorch (Crowson 2021).
+"""
 
 from __future__ import annotations
 
@@ -152,7 +156,10 @@ def run_multiscale(
 
 def layer_weights(config: StatisticsConfig, network: Network) -> dict[str, float]:
     """The style layers with their weights; a layer that does not exist or gives no maps is told here."""
-    layers = list(config.style_layers) or style_layers(network)
+    try:
+        layers = list(config.style_layers) or style_layers(network)
+    except UserError as error:
+        raise UserError(f"{error} Name them: style_layers=...") from None
     weights = config.layer_weights or [1.0] * len(layers)
     if len(weights) != len(layers):
         raise UserError(f"layer_weights: {len(weights)} values for the {len(layers)} layers {', '.join(layers)}.")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from cnnvis_cli.engine.attacks.bound import Bound
@@ -28,6 +27,8 @@ class Change:
 
 def changes(before: Tensor, after: Tensor) -> list[Change]:
     """The change of each of (B, 3, H, W) pictures. SSIM as Wang et al. 2004 (Gaussian windows of sigma 1.5)."""
+    from skimage.metrics import structural_similarity
+
     found = []
     for old, new in zip(before.cpu().double(), after.cpu().double(), strict=True):
         change = new - old

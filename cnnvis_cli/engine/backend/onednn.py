@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 # Phases waste the taps that stick out of the kernel. Up to here a measured win: 7x7 stride 2, 11x11 stride 4; not 3x3 stride 2.
 MOST_PHASE_WORK = 1.5
@@ -259,3 +260,46 @@ def accelerate(module: nn.Module) -> Switch:
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
+class PackedFunctions(TorchFunctionMode):
+    """Within the block, plain convolutions and linear layers that are called as functions, of frozen weights that do not change
+    for as long as this lives, compute by oneDNN: what a taped run is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[int, _Geometry], _Convolution] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = None
+        if func in (torch.conv2d, F.conv2d):
+            result = self._convolve(*args, **(kwargs or {}))
+        elif func is F.linear:
+            result = self._multiply(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if result is None else result
+
+    def _convolve(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        plain = not isinstance(padding, str) and groups == 1 and _pair(dilation) == (1, 1) and input.ndim == 4
+        if not plain or not AVAILABLE or weight.requires_grad or not _plain(input, weight):
+            return None
+        geometry = _Geometry(_pair(stride), _pair(padding))  # type: ignore[arg-type]
+        known = self._known.get((id(weight), geometry))
+        if known is None:  # it holds the weights, so that their id stays theirs
+            known = self._known[id(weight), geometry] = _Convolution(weight, geometry, weight)
+        return known(input, bias)
+
+    @staticmethod
+    def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+        fits = input.ndim >= 2 and weight.ndim == 2 and input.numel() > 0 and input.shape[-1] == weight.shape[1]
+        if not PRODUCTS or weight.requires_grad or not fits or not _plain(input, weight):
+            return None
+        return _rows(input.flatten(0, -2), weight, bias).view(*input.shape[:-1], len(weight))

@@ -9,11 +9,13 @@ run as they stand. Exact up to the order of floating-point sums.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cnnvis_cli.engine.arithmetic import packed_functions
 from cnnvis_cli.engine.locality.intervals import Interval, intervals, local, sliding, unsupported
 from cnnvis_cli.engine.locality.trace import Step, record
 from cnnvis_cli.engine.network.activations import IMAGES
@@ -66,6 +68,8 @@ class Incremental:
         self.fill = fill.permute(1, 2, 0).reshape(-1, 3)
         self.reach = [intervals(self.tape, axis, places[:, 0], places[:, 1]) for axis, places in enumerate((rows, columns))]
         self.rows: dict[int, Tensor] = {}
+        packs = network.faster is not None and network.faster.on and network.device.type == "cpu"
+        self.faster = packed_functions() if packs else nullcontext()
         self.last_use = {
             number: index for index, step in enumerate(self.tape.steps) for number in (*step.outputs, *step.inputs)
         }
@@ -109,7 +113,7 @@ class Incremental:
         """Activations (len(rows) * len(columns), ...) for every pair of the rows' and columns' numbers, row by row."""
         self.picked = rows.repeat_interleave(len(columns)), columns.repeat(len(rows))
         values: dict[int, _Box | Tensor] = {0: self._replaced()}
-        with self.network.arithmetic():
+        with self.network.arithmetic(), self.faster:
             for index, step in enumerate(self.tape.steps):
                 values |= zip(step.outputs, self._evaluate(step, values), strict=True)
                 for number in {*step.inputs, *step.outputs}:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnvis_cli.engine.network.layers import hooked, tensor_of
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.network.operators import operator, plain_name
+from cnnvis_cli.engine.network.shapes import DispatchMode, shape_alone
 
 _NOTHING = (np.iinfo(np.int64).max, -1)
 
@@ -80,7 +80,7 @@ def _adapted(reach: np.ndarray, count: int) -> np.ndarray:
     return np.array([(reach[a:b, 0].min(), reach[a:b, 1].max()) for a, b in bins])
 
 
-class _Propagation(TorchDispatchMode):
+class _Propagation(DispatchMode):
     """Carries the axes of every tensor that hangs on the picture through all functions, below any Python spelling of them."""
 
     def __init__(self, picture: Tensor) -> None:
@@ -93,7 +93,9 @@ class _Propagation(TorchDispatchMode):
         return self._known.get(id(tensor))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = shape_alone(func, args)
+        if out is None:
+            out = func(*args, **(kwargs or {}))
         flat = [item for arg in args for item in (arg if isinstance(arg, list | tuple) else [arg])]
         known = [(tuple(t.shape), self._known[id(t)]) for t in flat if isinstance(t, Tensor) and id(t) in self._known]
         if known:

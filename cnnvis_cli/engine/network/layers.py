@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from cnnvis_cli.engine.network.layouts import Layout, Runs, Seen, Size, layouts
+from cnnvis_cli.engine.network.shapes import ShapesAlone
 
 # Names no submodule: what the network returns, as class scores.
 OUTPUT = "<output>"
@@ -122,7 +123,7 @@ def _grown(module: nn.Module, example: Tensor) -> tuple[Size, dict[str, Seen]]:
     state = {name: t.to("meta") for name, t in [*module.named_parameters(), *module.named_buffers()]}
     sizes = [(height + 32, width + 64), (height + 32, width + 32), (2 * height, 2 * width), (height, width)]
     for size in sizes:
-        with suppress(Exception):  # a size is refused in as many ways as there are networks
+        with suppress(Exception), ShapesAlone():  # a size is refused in as many ways as there are networks
             return size, _seen(module, torch.empty(2, channels, *size, device="meta", dtype=example.dtype), state)[0]
     for size in sizes:  # modules that look at values
         with suppress(Exception):

@@ -13,7 +13,8 @@ from cnnvis_cli.engine.network.network import Network
 
 Padding = Literal["zeros", "replicate", "reflect", "circular"]
 Pooling = Literal["max", "average"]
-# An average is smaller than a maximum; without a factor the deep layers starve. 2 holds for 2x2 pools of VGGs.
+# An average is smaller than a maximum; without a factor the deep layers starve. 2 holds for 2x2 pools of VGGs, as in Crowson's
+# style-transfer-pytorch.
 AVERAGE_GAIN = 2.0
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cnnvis_cli.engine.network.shapes import ShapesAlone
+
 # Pitches that are tried, in pixels, and the sides from which the smallest is sought.
 _PITCHES = (1, 2, 4, 7, 8, 14, 16, 32, 48, 64)
 
@@ -63,7 +65,8 @@ class Trials:
 
     def _runs_without_values(self, height: int, width: int) -> bool:
         picture = torch.empty(1, self.channels, height, width, device="meta")
-        return _runs(lambda: functional_call(self.module, self._state, (picture,)))
+        with ShapesAlone():
+            return _runs(lambda: functional_call(self.module, self._state, (picture,)))
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.errors import RunError
 from cnnvis_cli.engine.optim.evaluate import ValueGradient
-from cnnvis_cli.engine.optim.optimizers import Ascent, Update, resampled
+from cnnvis_cli.engine.optim.optimizers import Adam, Ascent, Optimizer, Update, resampled
 from cnnvis_cli.engine.optim.parameterizations import Parameterization, load_parameters
 from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
 
@@ -61,11 +61,10 @@ class Loop:
     warm: bool = False
     passing: int = 0
 
-    def optimizer(self) -> torch.optim.Optimizer:
+    def optimizer(self) -> Optimizer:
         parameters = self.image.parameters()
         if self.update == "adam":
-            fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-            return torch.optim.Adam(parameters, lr=self.rate, betas=self.betas, fused=fused)
+            return Adam(parameters, self.rate, self.betas)
         if self.update == "lbfgs":
             search = "strong_wolfe" if self.line_search else None
             return torch.optim.LBFGS(
@@ -157,7 +156,8 @@ class _Run:
         self.slope = gradient if whole else torch.zeros_like(self.before).index_copy_(0, active, gradient)
         if self.loop.gradient is not None:
             self.slope = self.loop.gradient(self.slope)
-        pictures.backward(-self.slope)
+        # The same as pictures.backward(-slope), which would import sympy for checks of shapes.
+        (pictures * -self.slope).sum().backward()
         return -values.sum()
 
     def step(self) -> bool:
@@ -166,7 +166,7 @@ class _Run:
         if loop.rates is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = loop.rate * loop.rates(number)
-        self.optimizer.step(self._closure)  # type: ignore[arg-type]
+        self.optimizer.step(self._closure)
         if not (torch.isfinite(self.values).all() and torch.isfinite(self.slope.sum())):
             return False
         mean = self.values.mean().item()

@@ -22,6 +22,14 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Objective, Term
 from cnnvis_cli.engine.statistics import Statistic, Summary, smoothed
 
+# The content starts at distance zero and would hold the picture still: with this share, strength 0.5 is a balance.
+CONTENT_SHARE = 0.2
+
+
+def balance(strength: float) -> float:
+    """What the style weighs in the loss at a `strength` in [0, 1] as users give it."""
+    return strength / (strength + CONTENT_SHARE * (1 - strength))
+
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights as parts of their sum. UserError where they sum to 0 or one is negative."""
@@ -44,7 +52,8 @@ class Region:
 class StyleLoss:
     """strength * style + (1 - strength) * content, to be lowered; both relative to their targets' energies.
 
-    `style`, `content`: weights by layer, used as shares of their sums. `codes`: the content's maps (1, C, h, w) by layer.
+    `style`, `content`: weights by layer, used as shares of their sums. `codes`: the content's maps (1, C, h, w) by layer, or
+    (B, C, h, w) where each picture has its own.
     `smooth`: softmax of all maps first (`statistics.smoothed`); such a loss is no sum over positions and cannot be tiled.
     """
 
@@ -59,7 +68,7 @@ class StyleLoss:
     def __post_init__(self) -> None:
         self.style, self.content = shares(self.style), shares(self.content)
         self.layers = frozenset(self.style) | frozenset(self.content)
-        self._norms = {layer: code.square().sum().clamp_min(1e-12) for layer, code in self.codes.items()}
+        self._norms = {layer: code.square().sum((1, 2, 3)).clamp_min(1e-12) for layer, code in self.codes.items()}
         self._pooled: dict[tuple[int, int], Tensor] = {}
 
     def terms(self, acts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -167,7 +176,7 @@ def _by_size(network: Network) -> list[list[Layer]]:
         if usable and not any(word in layer.kind for word in _NOT_STATISTICS):
             sizes.setdefault(layer.shape[1], []).append(layer)
     if not sizes:
-        raise UserError(f"{network.name} has no maps to take statistics of. Name them: style_layers=...")
+        raise UserError(f"{network.name} has no maps to take statistics of.")
     return [sizes[side] for side in sorted(sizes, reverse=True)]
 
 

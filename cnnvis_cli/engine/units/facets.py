@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from cnnvis_cli.engine.network.activations import activations, penultimate
@@ -21,6 +19,9 @@ def facet_means(
     Clusters are k-means on the 50 first principal components of the network's penultimate features; the paper embeds them
     by t-SNE first, which for so few pictures makes no difference.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     layer = penultimate(network)
     values, codes = [], []
     for part in pictures.split(batch):

@@ -1,0 +1,96 @@
+"""What every kind of training shares: the loop with its progress, its state on disk, its curve and its file of weights."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Watch, learn
+from cnnvis_cli.errors import Interrupted
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures import plots
+
+FORMAT = 1  # of the files of weights, counted up where an older cnnvis could not read them
+
+
+_FIRST_LOOK = 15.0  # seconds
+_KEY = "learning"  # of its state among what an interrupted run keeps
+
+
+def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner], None] | None = None) -> Learned:
+    """Run the loop with a progress bar and a state on disk every `check` seconds. The same command goes on from it.
+
+    `look`: what else is made then, and once after a quarter of a minute."""
+    began = last = time.monotonic()
+    looked = job.resume.get(_KEY) is not None
+
+    def wants() -> bool:
+        now = time.monotonic()
+        return now - last >= check or (look is not None and not looked and now - began >= _FIRST_LOOK)
+
+    def keep(learner: Learner) -> None:
+        nonlocal last, looked
+        looked = True
+        if look is not None:
+            look(learner)
+        job.resume.keep(_KEY, learner.state())
+        job.resume.save()
+        last = time.monotonic()
+
+    with job.track(f"train {job.name[:40]}", learning.steps) as bar:
+
+        def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
+            if steps < learning.steps or learning.budget is None:  # the budget has become a number of steps
+                bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
+
+        watch = Watch(on_step, job.interrupted, wants, keep)
+        result = learn(learning, state=job.resume.get(_KEY), watch=watch)
+    # Also where it has come to its end: judging the result takes a while, and the same command then begins with that.
+    if result.stopped != "diverged":
+        job.resume.keep(_KEY, result.state)
+        job.resume.save()
+    if result.stopped == "interrupted":
+        raise Interrupted(f"interrupted after {result.steps} steps. The same command goes on from there.")
+    return result
+
+
+def save_weights(job: Job, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """NAME.safetensors with its card, every value of which is JSON text, in the metadata."""
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+    job.results.save_bytes(_ordered(save({key: value.contiguous() for key, value in state.items()}, metadata)), ".safetensors")
+
+
+def _ordered(data: bytes) -> bytes:
+    """The bytes of a .safetensors file with its header's keys in order: the library shuffles the metadata at every writing."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def smooth(values: list[float], window: int) -> tuple[list[float], list[float]]:
+    """Steps, and the mean of each `window` of the values before them."""
+    window = max(1, min(window, len(values)))
+    ends = range(window, len(values) + 1, window)
+    return [float(end) for end in ends], [sum(values[end - window : end]) / window for end in ends]
+
+
+def save_curve(job: Job, result: Learned, floors: Mapping[str, float] | None = None) -> None:
+    """NAME-curve.png: the losses, each as means over a hundredth of the run; `floors`: levels to compare with, as lines."""
+    window = max(1, result.steps // 100)
+    series = {name: smooth(values, window) for name, values in result.trace.items()}
+    job.results.save_image(plots.losses(series, floors or {}), "curve")
+
+
+def brief(trace: Mapping[str, list[float]], most: int = 40) -> dict[str, list[list[float]]]:
+    """The losses as pairs (step, mean), few enough for a card."""
+    found = {}
+    for name, values in trace.items():
+        steps, means = smooth(values, max(1, -(-len(values) // most)))
+        found[name] = [[step, float(f"{mean:.4g}")] for step, mean in zip(steps, means, strict=True)]
+    return found

@@ -1,0 +1,274 @@
+"""`train kind=stylizer`: a network that paints any photograph in the style of one or several pictures, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnvis_cli.commands.shared import learning as shared
+from cnnvis_cli.commands.shared import multiscale, painting_scores
+from cnnvis_cli.config.base import NetworkConfig
+from cnnvis_cli.config.style import stem
+from cnnvis_cli.config.train import BELONGS, TrainConfig
+from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
+from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule
+from cnnvis_cli.engine.learning.painting import PaintingLoss
+from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
+from cnnvis_cli.engine.network.modifications import padded, pooled
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.statistics import STATISTICS, Summary
+from cnnvis_cli.engine.synthesis.style import balance, stride, style_layers, summarize
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.networks.load import TWINS
+from cnnvis_cli.networks.stylizers import PaintedStyle, StylizerFile, load_stylizer, shape_text
+from cnnvis_cli.pictures.corpus import Corpus, listed
+from cnnvis_cli.pictures.read import PictureFile, find_picture, resize
+from cnnvis_cli.pictures.sheet import sheet
+
+VIEW = 144  # side of the validation pictures
+_ROWS = 4
+_OFFSETS = 8
+_LICENCE = "MIT, where the style's picture allows it"
+
+
+class StylizerTraining:
+    """One training from its config to its file."""
+
+    def __init__(self, config: TrainConfig, job: Job) -> None:
+        self.config, self.job = config, job
+        chosen = NetworkConfig.model_validate({"model": config.model, "weights": config.weights})
+        self.encoder = job.inputs.network(chosen)
+        self.digest = job.inputs.weights_digest(chosen)
+        self.layers = list(config.style_layers) or style_layers(self.encoder)[:4]
+        self.content_layers = list(config.content_layers) or self.layers[-2:]
+        for layer in [*self.layers, *self.content_layers]:
+            multiscale.check_maps(self.encoder, layer)
+        before = load_stylizer(config.start, torch.device("cpu")) if config.start else None
+        self.known = before.styles if before is not None else ()
+        known = {(style.name, style.sha256) for style in self.known}
+        given = [(stem(what), *self._style(find_picture(what))) for what in config.style]
+        new = [(name, picture, sha) for name, picture, sha in given if (name, sha) not in known]
+        if not new and config.only == "style":
+            raise UserError(f"{config.start} knows {', '.join(config.style)} already; only=style is for a new style.")
+        self.pictures = [picture for _, picture, _ in new]
+        self.styles = (*self.known, *(PaintedStyle.of(*one) for one in new))
+        if len({style.name for style in self.styles}) < len(self.styles):
+            raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
+        self.stylizer = self._stylizer(before).to(job.inputs.device).to(memory_format=torch.channels_last)
+        self._read_images()
+        self.memory: dict[str, Any] = {"shown": []}
+
+    def _style(self, source: PictureFile) -> tuple[Tensor, str]:
+        picture = self.job.inputs.read(source)
+        short, deepest = min(picture.shape[-2:]), 2 * max(stride(self.encoder, layer) for layer in self.layers)
+        side = max(self.config.size) * self.config.style_scale
+        if max(picture.shape[-2:]) < side / 2 or short < deepest:
+            raise UserError(
+                f"the style {source.path} is {picture.shape[3]} x {picture.shape[2]} px; it is used with a long side of "
+                f"{side:.0f}. Take a larger picture or a smaller style_scale."
+            )
+        return picture, source.digest()
+
+    def _stylizer(self, before: StylizerFile | None) -> Stylizer:
+        config = self.config
+        if before is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                return Stylizer(StylizerShape(len(self.styles), config.width, config.blocks, config.upsample, config.norm))
+        if not isinstance(before.network, Stylizer):
+            raise UserError(f"{config.start} is of another make; only stylizers of `cnnvis train` can go on learning.")
+        if before.card["encoder"]["sha256"] != self.digest:
+            raise UserError(
+                f"{config.start} was trained with {before.card['encoder']['model']} {before.card['encoder']['sha256'][:12]}, "
+                f"and model={config.model} is {self.digest[:12]}: their losses cannot be compared. Name the same network."
+            )
+        grown = with_more_styles(before.network, len(self.styles))
+        if config.only == "style":
+            only_styles(grown)
+        return grown
+
+    def _read_images(self) -> None:
+        config = self.config
+        sources = listed(config.images)
+        if config.held_out:
+            found = listed(config.held_out)
+            held = [found[number] for number in Corpus(found).spread(max(config.judged, _ROWS))]
+        else:
+            count = min(config.judged, max(1, len(sources) // 4))
+            held = [sources[number] for number in Corpus(sources).spread(count)]
+            names = {source.path for source in held}
+            sources = [source for source in sources if source.path not in names] or sources
+        self.corpus = Corpus(sources, keep=2 * max(config.size))
+        self.held = Corpus(held[: max(config.judged, _ROWS)], keep=2 * VIEW)
+        self.order = Shuffled(len(sources), config.seed)
+        self.views, whose = self.held.squares(range(min(len(held), max(config.judged, _ROWS))), VIEW)
+        self.views = self.views.to(self.job.inputs.device)
+        self.names = [held[number].name for number in whose]
+
+    def judge_network(self) -> Network:
+        """Who says in which style a picture is painted: not the network it was trained with, where there is another."""
+        twin = TWINS.get(self.config.model)
+        if twin is None or self.config.weights:
+            return self.encoder
+        return self.job.inputs.network(NetworkConfig.model_validate({"model": twin}))
+
+    @contextmanager
+    def variant(self) -> Iterator[None]:
+        """The loss network as it looks at pictures here."""
+        with ExitStack() as stack:
+            stack.enter_context(padded(self.encoder, "replicate"))
+            stack.enter_context(pooled(self.encoder, self.config.pooling))
+            yield
+
+    # A step
+
+    def styled(self, picture: Tensor) -> Tensor:
+        """A style picture at the size that gives its strokes the size asked for; never enlarged."""
+        factor = min(1.0, self.config.style_scale * max(self.config.size) / max(picture.shape[-2:]))
+        return resize(picture, *(max(1, round(length * factor)) for length in picture.shape[-2:]))
+
+    def painting_loss(self) -> PaintingLoss:
+        """The loss for pictures of any size: strokes have a size in pixels."""
+        statistic = STATISTICS[self.config.statistic]()
+        known = [style.picture().to(self.job.inputs.device) for style in self.known]
+        targets = []
+        for picture in [*known, *self.pictures]:
+            found = summarize(self.encoder, self.styled(picture), statistic, self.layers)
+            targets.append({layer: statistic.target([found[layer]], [1.0]) for layer in self.layers})
+        return self._loss(statistic, targets)
+
+    def _loss(self, statistic: Any, targets: list[dict[str, Summary]]) -> PaintingLoss:
+        equal = dict.fromkeys(self.layers, 1.0)
+        content = dict.fromkeys(self.content_layers, 1.0)
+        strength = balance(self.config.strength)
+        return PaintingLoss(self.encoder, statistic, targets, equal, content, strength, self.config.tv, self.config.even)
+
+    def styles_of(self, step: int, count: int) -> list[int]:
+        """Which style each picture of a batch is painted in: in turn, of those that learn."""
+        first = len(self.known) if self.config.only == "style" else 0
+        return [first + (step + place) % (len(self.styles) - first) for place in range(count)]
+
+    def losses(self, step: int, progress: float) -> dict[str, Tensor]:
+        config, device = self.config, self.job.inputs.device
+        side = config.size[config.stage(progress)]
+        generator = drawn(config.seed, step, "crops")
+        zoom = config.zoom[0], config.zoom[1]
+        pictures, _ = self.corpus.crops(self.order.batch(step, config.batch), side, generator, zoom=zoom)
+        pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
+        styles = self.styles_of(step, config.batch)
+        shares = self.stylizer.mixed(torch.tensor(styles, device=device))
+        made = self.stylizer(pictures, shares).float()
+        # The loss network's pools see each picture at another offset: at a fixed one the stylizer learns to paint for their
+        # lattice, which is seen as dots.
+        down, right = torch.randint(0, _OFFSETS, (2,), generator=drawn(config.seed, step, "offset")).tolist()
+        seen = slice(down, side - _OFFSETS + down), slice(right, side - _OFFSETS + right)
+        terms = self.loss.terms(made[..., seen[0], seen[1]], pictures[..., seen[0], seen[1]], styles)
+        return {name: term.mean() for name, term in terms.items()}
+
+    # How it is judged
+
+    @torch.no_grad()
+    def painted(self, module: Stylizer, views: Tensor, styles: list[int]) -> Tensor:
+        """Validation pictures as their files would hold them."""
+        shares = module.mixed(torch.tensor(styles, device=views.device))
+        made = [module(view[None], share[None]) for view, share in zip(views, shares, strict=True)]
+        return (torch.cat(made) * 255).round() / 255
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        """(picture, style) of each row of the validation sheet."""
+        new = self.styles_of(0, len(self.styles) - (len(self.known) if self.config.only == "style" else 0))
+        count = min(max(len(new), 3), max(len(self.views), len(new)), max(_ROWS, 1))
+        return [(row % len(self.views), new[row % len(new)]) for row in range(count)]
+
+    def look(self, learner: Learner) -> None:
+        """A column of the validation sheet, while it learns."""
+        average = learner.average
+        assert isinstance(average, Stylizer)
+        was = average.training
+        average.eval()
+        made = self.painted(average, self.views[[row for row, _ in self.rows]], [style for _, style in self.rows])
+        average.train(was)
+        self.memory["shown"].append([round(learner.seconds), learner.step_number, (made * 255).byte().cpu()])
+        shown = self.memory["shown"]
+        while len(shown) > 6:  # about twice as long from one column to the next
+            gaps = [shown[i + 1][0] / max(1, shown[i - 1][0]) for i in range(1, len(shown) - 1)]
+            del shown[1 + gaps.index(min(gaps))]
+        self.save_sheet({})
+
+    def save_sheet(self, last: dict[str, Tensor]) -> None:
+        """NAME.png: rows pictures, columns the photograph, the way there, and the columns of `last`."""
+        chosen = [row for row, _ in self.rows]
+        columns = {"photograph": self.views[chosen]}
+        for seconds, _, made in self.memory["shown"]:
+            columns[f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"] = made.float() / 255
+        columns |= last
+        tiles = [column[row] for row in range(len(chosen)) for column in columns.values()]
+        captions = [
+            name if number else self.styles[style].name for _, style in self.rows for number, name in enumerate(columns)
+        ]
+        self.job.results.save_image(sheet(tiles, captions, columns=len(columns)).image)
+
+    # From beginning to end
+
+    def learning(self) -> Learning:
+        config = self.config
+        return Learning(
+            self.stylizer,
+            self.losses,
+            config.most_steps,
+            rate=config.rate,
+            decay=config.decay,
+            schedule=Schedule(config.warm, config.flat),
+            clip=config.clip,
+            average=config.average,
+            budget=config.budget,
+            memory=self.memory,
+            device=self.job.inputs.device,
+        )
+
+    def run(self) -> None:
+        if self.config.precision == "bf16":
+            self.job.warn("bf16 is not used for stylizers: their statistics need float32.")
+        with self.variant():
+            self.loss = self.painting_loss()
+            result = shared.learned(self.job, self.learning(), self.config.check, self.look)
+            stylizer = result.module
+            assert isinstance(stylizer, Stylizer)
+            state = painting_scores.as_stored(stylizer, self.views[:1])
+            stylizer.load_state_dict({key: value.float() for key, value in state.items()})
+            judge = painting_scores.Judge(self, stylizer)
+            scores, last, seconds = judge.scores()
+            self.save_sheet(last)
+        shared.save_weights(self.job, state, self.card(result, scores))
+        shared.save_curve(self.job, result, judge.floors)
+        self.job.inputs.skipped.update(self.corpus.skipped | self.held.skipped)
+        self.job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
+        self.job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=self.names)
+
+    def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
+        """What the file says about itself. No times: the same training gives the same bytes."""
+        config = self.config
+        foreign = {*BELONGS["network"], "images", "style", "held_out", "name", "start", "check"}
+        return {
+            "format": str(shared.FORMAT),
+            "kind": "stylizer",
+            "shape": shape_text(self.stylizer.shape),
+            "encoder": {"model": config.model, "weights": config.weights and stem(config.weights), "sha256": self.digest},
+            "style_layers": self.layers,
+            "content_layers": self.content_layers,
+            "styles": [style.as_text() for style in self.styles],
+            "size": str(max(config.size)),
+            "recipe": config.model_dump(mode="json", exclude=foreign),
+            "pictures": len(self.corpus),
+            "stopped": result.stopped,
+            "steps": result.steps,
+            "scores": scores,
+            "losses": shared.brief(result.trace),
+            "licence": _LICENCE,
+        }

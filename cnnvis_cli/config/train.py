@@ -1,0 +1,175 @@
+"""Settings of `cnnvis train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated
+from cnnvis_cli.config.statistics import Duration
+from cnnvis_cli.config.style import stem
+
+SizeList = Annotated[tuple[Annotated[int, Field(ge=16, le=2048)], ...], BeforeValidator(_comma_separated)]
+CountList = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)]
+Zoom = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_comma_separated)]
+
+# What a kind takes where it differs from the defaults of the fields, which are the stylizer's.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "stylizer": {},
+    "network": {
+        "size": (64,),
+        "zoom": (0.6, 1.0),
+        "batch": 64,
+        "rate": 0.015,
+        "warm": 100,
+        "flat": 0.0,
+        "decay": 5e-4,
+        "clip": 2.0,
+        "average": 0.995,
+        "judged": 200,
+    },
+}
+# Keys that mean something for one kind only.
+BELONGS: Mapping[str, tuple[str, ...]] = {
+    "stylizer": (
+        *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "tv", "even", "pooling", "width"),
+        *("blocks", "upsample", "norm", "only", "held_out", "compare", "model", "weights"),
+    ),
+    "network": (
+        *("architecture", "test", "names", "leave_out", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
+        *("attack_steps", "ramp", "probe"),
+    ),
+}
+_STEPS = {"stylizer": 120, "network": 1000}
+_UNLIMITED = 10_000_000
+
+
+class TrainConfig(CommandConfig):
+    """A network that learns from pictures: one that paints in a style in one pass (stylizer), or a classifier (network)."""
+
+    kind: Literal["stylizer", "network"] = Field(
+        "stylizer", description="stylizer: paints in one pass; network: a classifier of labelled pictures"
+    )
+    images: TextList = Field(
+        ("sample:*",), min_length=1, description="what to learn from: folders, globs, files, samples, or lists of paths (.txt)"
+    )
+    start: Text = Field(
+        "", description="go on from this: a bundled or torchvision name, or a .safetensors; random weights if empty"
+    )
+    size: SizeList = Field((96,), min_length=1, description="side of the crops in pixels; several: one after the other")
+    size_shares: NumberList = Field((), description="how the steps are divided among the sizes; equal if empty")
+    zoom: Zoom = Field(
+        (0.25, 1.0),
+        min_length=2,
+        max_length=2,
+        description="least and largest side of a crop, as a share of the picture's short one",
+    )
+    batch: int = Field(4, ge=1, description="pictures per step")
+    steps: int | None = Field(None, ge=1, description="updates of the weights; 120 or what fits the budget")
+    budget: Duration | None = Field(None, description="time the steps may take, 90s or 5m: as many as fit, up to `steps`")
+    rate: float = Field(0.003, gt=0, description="largest step size")
+    warm: int = Field(50, ge=0, description="steps in which it rises to that")
+    flat: float = Field(0.5, ge=0, lt=1, description="share of the run that it then stays, before it falls along a cosine")
+    decay: float = Field(0.0, ge=0, description="weight decay, of weights but not of biases")
+    clip: float = Field(0.5, ge=0, description="largest length of a step's gradient; 0: any")
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the mean of the weights that becomes the result")
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast, where the device is fast at it")
+    check: Duration = Field(60.0, gt=0, description="time between two looks: validation sheet, and the state to go on from")
+    judged: int = Field(6, ge=1, description="held-out pictures that scores are taken from (test pictures under attack in all)")
+
+    model: Text = Field("minivgg", description="the network whose statistics are the loss, as in `style`")
+    weights: Text = Field("", description="a file of its weights, or empty for the pretrained ones")
+    style: TextList = Field(
+        ("sample:flower",), min_length=1, description="the picture(s) in whose styles it is to paint, separated by commas"
+    )
+    style_scale: float = Field(3.0, gt=0, le=32, description="size of strokes: the style's long side over a crop's")
+    strength: float = Field(0.5, ge=0, le=1, description="0: the content alone, 1: the style alone")
+    statistic: Literal["wasserstein", "gram", "sliced"] = Field("wasserstein", description="of the layers' maps, as in `style`")
+    style_layers: TextList = Field((), description="layers whose statistics count; relu1_1 to relu4_1 or their like if empty")
+    content_layers: TextList = Field((), description="layers whose maps are kept; relu3_1 and relu4_1 or their like if empty")
+    tv: float = Field(0.2, ge=0, description="weight of the total variation")
+    even: float = Field(2.0, ge=0, description="weight of what repeats every four pixels: less leaves a lattice in flat areas")
+    pooling: Literal["max", "average"] = Field(
+        "average", description="of the loss network; max leaves dots at every second pixel"
+    )
+    width: int = Field(16, ge=2, le=128, description="channels at full size; twice and four times as many below")
+    blocks: int = Field(5, ge=0, le=16, description="residual blocks")
+    upsample: Literal["nearest", "bilinear", "transposed", "shuffle"] = Field("bilinear", description="how maps are enlarged")
+    norm: Literal["instance", "batch", "none"] = Field("instance", description="how maps are normalized (Ulyanov et al. 2017)")
+    only: Literal["all", "style"] = Field(
+        "all", description="style: of a `start`, only scales and shifts of the new styles learn"
+    )
+    held_out: TextList = Field((), description="pictures it is judged by and never sees; some of `images` if empty")
+    compare: int = Field(30, ge=0, le=1000, description="steps the optimizer gets to be compared with; 0: no comparison")
+
+    architecture: Text = Field("", description="minivgg, lenet or a torchvision name, where it does not follow from `start`")
+    test: TextList = Field((), description="pictures that it is judged by and never sees, as `images`; each entry by itself")
+    names: dict[str, str] = Field({}, description="from folder to class name, where they differ")
+    leave_out: TextList = Field((), description="folders that take no part")
+    smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of batches whose pictures are mixed in pairs (Zhang et al. 2018), but at the last size",
+    )
+    jitter: float = Field(0.3, ge=0, lt=1, description="how far brightness, contrast and saturation are changed")
+    flip: bool = Field(True, description="mirror half of the crops")
+    attack: Literal["none", "fast", "pgd"] = Field(
+        "none", description="learn from adversarial examples: one step from a random start, or several"
+    )
+    bound: Literal["l2", "linf"] = Field("l2", description="norm in which an adversarial change is bounded")
+    epsilon: float = Field(1.0, gt=0, description="bound of the change at the last size; l2 grows with the side")
+    attack_steps: CountList = Field((), description="steps of attack=pgd, per size; 2 if empty")
+    ramp: float = Field(0.25, ge=0, le=1, description="share of the run over which epsilon rises, from 0.3 of it")
+    probe: int = Field(128, ge=0, description="pictures whose robustness is probed each epoch (collapse: a step back); 0: none")
+
+    kinds: ClassVar[Mapping[str, Mapping[str, Any]]] = KINDS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_kind(cls, values: Any) -> Any:
+        return {**KINDS.get(str(values.get("kind", "stylizer")), {}), **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TrainConfig:
+        for kind, keys in BELONGS.items():
+            foreign = [key for key in keys if kind != self.kind and getattr(self, key) != type(self).model_fields[key].default]
+            if foreign:
+                raise ValueError(f"{', '.join(foreign)}: of kind={kind}, and this is kind={self.kind}")
+        if self.size_shares and (len(self.size_shares) != len(self.size) or min(self.size_shares) <= 0):
+            raise ValueError(f"size_shares: {len(self.size)} sizes want as many shares, each above 0")
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError("zoom: the smaller share first")
+        if self.attack_steps and self.attack != "pgd":
+            raise ValueError("attack_steps belongs to attack=pgd")
+        if len(self.attack_steps) > 1 and len(self.attack_steps) != len(self.size):
+            raise ValueError(f"attack_steps: {len(self.attack_steps)} values for {len(self.size)} sizes")
+        if self.only == "style" and not self.start:
+            raise ValueError("only=style adds a style to a stylizer there is: name it with start=")
+        return self
+
+    @property
+    def most_steps(self) -> int:
+        """As asked for; without a word, what the kind takes, or no limit where there is a budget."""
+        return self.steps or (_UNLIMITED if self.budget else _STEPS[self.kind])
+
+    def stage(self, progress: float) -> int:
+        """Which of the sizes it is the turn of when a share `progress` of the run is done."""
+        shares = self.size_shares or (1.0,) * len(self.size)
+        reached = 0.0
+        for number, share in enumerate(shares):
+            reached += share / sum(shares)
+            if progress < reached - 1e-12:
+                return number
+        return len(shares) - 1
+
+    def slug(self) -> str:
+        if self.kind == "stylizer":
+            return (
+                f"{'+'.join(map(stem, self.style))}_{self.norm}" if self.norm != "instance" else "+".join(map(stem, self.style))
+            )
+        extra = f"_{self.attack}{self.epsilon:g}" if self.attack != "none" else ""
+        return f"{self.architecture or stem(self.start) or 'network'}{extra}"

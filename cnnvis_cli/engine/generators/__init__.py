@@ -1,0 +1,1 @@
+"""Networks that make pictures: stylizers, and what they are built of."""

@@ -1,0 +1,1 @@
+"""Networks that learn: the one loop over weights, its randomness, and what it is fed with."""
