@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def _check_numbers(name: str, values: Tensor) -> None:
 def try_out(module: nn.Module, channels: int, side: int, wanted: str = "", classes: int | None = None) -> Trial:
     """Run a module in eval mode on two pictures of `side` px, then on the first alone. Raises Refused."""
     pictures = example(channels, side, 2)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of somebody else's code, which is about to be run many more times
         both = _run(module, pictures, gradients=True)
         reading = measure(both, 2, wanted, classes)
         scores = follow(both, reading.path)
