@@ -84,7 +84,13 @@ def print_doctor() -> None:
     print(f"cnnvis {__version__}, Python {platform.python_version()} on {platform.platform()}")
     for name in ("torch", "torchvision", "numpy", "pillow", "pydantic", "typer", "scikit-image", "scikit-learn"):
         print(f"  {name} {metadata.version(name)}")
-    for extra, package in (("video", "imageio-ffmpeg"), ("onnx", "onnxruntime"), ("ray", "ray"), ("timm", "timm")):
+    for extra, package in (
+        ("video", "imageio-ffmpeg"),
+        ("onnx", "onnxruntime"),
+        ("ray", "ray"),
+        ("timm", "timm"),
+        ("heif", "pillow-heif"),
+    ):
         try:
             print(f"  {package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

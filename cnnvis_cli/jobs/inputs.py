@@ -17,6 +17,7 @@ from cnnvis_cli.jobs.resume import Resume
 from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.pictures import read
 from cnnvis_cli.pictures.read import PictureFile, find_picture, to_square
+from cnnvis_cli.pictures.samples import printable
 
 UNSTEADY = (
     "{} answers one picture differently each time it is asked (dropout that is on, or noise, in its forward): "
@@ -31,6 +32,7 @@ class Inputs:
         """`check` raises Interrupted when the job is asked to stop."""
         self._session, self._record, self._resume, self._check = session, record, resume, check
         self.digests: dict[str, str] = {}
+        self.last = ""  # the picture that was read last, for who has to say where it went wrong
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +72,10 @@ class Inputs:
     def read(self, source: PictureFile) -> Tensor:
         """One picture (1, 3, H, W) in [0, 1] at its own size on the job's device; its hash goes into the record."""
         self.digest(source)
-        return read.read(source).to(self.device)
+        self.last = printable(source.address)
+        picture = read.read(source)
+        self.last += f" ({picture.shape[3]} x {picture.shape[2]} px)"
+        return picture.to(self.device)
 
     def read_one(self, what: str) -> Tensor:
         """The picture of a path or sample name."""
