@@ -11,12 +11,13 @@ from typing import Any
 
 from cnnvis_cli.errors import RunError, UserError
 from cnnvis_cli.files.atomic import make_folder
+from cnnvis_cli.jobs.fresh import outdated
 from cnnvis_cli.jobs.record import Record, parse_record, read_record
 
 
 @dataclass(frozen=True)
 class Result:
-    """A record that was found. `complete`: all files that it names are there."""
+    """A record that was found. `complete`: all files that it names are there, and what it was made of is the same."""
 
     record: Record
     complete: bool
@@ -42,7 +43,7 @@ def read_result(folder: str, name: str) -> Result | None:
     """What is known of a result, or None where there is none."""
     if not is_address(folder):
         record = read_record(Path(folder) / f"{name}.json")
-        return Result(record, all((Path(folder) / file).exists() for file in record.files)) if record else None
+        return Result(record, outdated(record, Path(folder)) is None) if record else None
     system, path = filesystem(folder)
     try:
         record = parse_record(system.cat_file(f"{path}/{name}.json"))

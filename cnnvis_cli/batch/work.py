@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +14,9 @@ import torch
 from cnnvis_cli.batch.places import is_address, local_copy, read_result
 from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
+from cnnvis_cli.jobs.lock import locked
 from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import Session, make_session
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runners on one folder are not kept apart there
-    fcntl = None  # type: ignore[assignment]
 
 # busy: another runner is at it. died: its worker was killed. They are tried again.
 Status = Literal["done", "kept", "failed", "interrupted", "busy", "died"]
@@ -56,7 +50,8 @@ class Flags:
 def execute(job: Planned, session: Session) -> Finished:
     """Do one job. Never raises, whatever happens in it."""
     try:
-        with _locked(job) as ours:
+        alone = nullcontext(True) if is_address(job.folder) else locked(Path(job.folder), job.name)
+        with alone as ours:
             if not ours:
                 return Finished("busy")
             return _execute(job, session)
@@ -78,51 +73,6 @@ def _execute(job: Planned, session: Session) -> Finished:
         ran = run_job(job.command, job.config, folder, session)
         bring([*ran.files, ran.record_file])
         return Finished("done" if ran.fresh else "kept", files=[f"{job.folder}/{path.name}" for path in ran.files])
-
-
-@contextmanager
-def _locked(job: Planned) -> Iterator[bool]:
-    """Whether this process alone may do the job now. The system frees the lock of a process that was killed."""
-    if is_address(job.folder) or fcntl is None:
-        yield True
-        return
-    folder = Path(job.folder)
-    path = folder / f".{job.name}.lock"
-    folder.mkdir(parents=True, exist_ok=True)
-    left_behind = path.exists()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        if not _still_there(handle, path):  # its owner finished, and removed it, between our two calls
-            yield False
-            return
-        if left_behind:
-            _clear(folder, job.name)
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(handle)
-
-
-def _still_there(handle: int, path: Path) -> bool:
-    try:
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _clear(folder: Path, name: str) -> None:
-    """Remove the half-written files of a job whose worker was killed."""
-    for path in folder.glob(".*.tmp"):
-        if path.name.startswith((f".{name}.", f".{name}-")):
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 def row_of(job: Planned, finished: Finished) -> dict[str, Any]:

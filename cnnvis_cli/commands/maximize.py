@@ -11,25 +11,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
 from cnnvis_cli.commands.shared.described import describe
+from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives, regularizers
+from cnnvis_cli.engine.optim.crops import Crops
 from cnnvis_cli.engine.optim.evaluate import score, value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, Outcome
+from cnnvis_cli.engine.optim.natural import Spectrum
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
-from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
+from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Phases, Pixels, noise
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
 from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.engine.units.facets import facet_means
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.read import SAMPLES, find_pictures, sample, to_square
+from cnnvis_cli.pictures.find import find_pictures
+from cnnvis_cli.pictures.read import read, to_square
+from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
 from cnnvis_cli.pictures.sheet import sheet
 from cnnvis_cli.pictures.write import to_image
+
+# A canvas is scored by so many crops of the saved file.
+SCORED_CROPS = 16
 
 
 @dataclass(frozen=True)
@@ -45,21 +54,33 @@ class Wanted:
 def run(config: MaximizeConfig, job: Job) -> None:
     network = job.inputs.network(config)
     wanted = _objectives(config, network)
-    size = config.size or (network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128)
+    size = config.size or _default_size(config, network)
+    spectrum = spectrum_of(job, config.pictures, size) if config.parameterization == "phases" else None
     units = _wanted(config, job, network, wanted, size)
     # Different pictures of one objective are compared with each other, so they share a batch of their own.
     per_batch = config.diversity if config.diversity > 1 else config.batch
-    outcomes, starts = [], []
+    outcomes, starts, made = [], [], []
     for first in range(0, len(units), per_batch):
         batch = units[first : first + per_batch]
-        loop = _loop(config, network, batch, size)
-        starts.append(_score(network, batch, loop.image().detach(), size))
+        key = f"{first + len(batch)}/{len(units)}"
+        loop = _loop(config, network, batch, size, spectrum)
+        importance = Importance(job, key, len(batch), size) if config.fade else None
+        loop.gradient = both(importance.note if importance else None, loop.gradient)
+        starts.append(_score(config, network, batch, loop.image().detach()))
         with padded(network, config.padding):
             take = _frame_taker(config, job) if config.frames and first == 0 else None
-            outcomes.append(job.loops.run(loop, f"{first + len(batch)}/{len(units)}", on_step=take))
-    _save(config, job, network, units, outcomes, torch.cat(starts))
+            outcomes.append(job.loops.run(loop, key, on_step=take))
+        found = outcomes[-1].pictures
+        made.append(found if importance is None else faded(found, importance.sums))
+    _save(config, job, network, units, outcomes, torch.cat(made), torch.cat(starts))
     if config.frames:
         job.results.save_gif([to_image(frame / 255) for frame in job.resume.get("frames", [])])
+
+
+def _default_size(config: MaximizeConfig, network: Network) -> int:
+    if config.crops:
+        return max(320, 3 * network.size // 2)
+    return network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128
 
 
 def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
@@ -107,8 +128,12 @@ def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
     return to_square(job.inputs.read_one(config.start), size)
 
 
-def _image(config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: torch.device) -> Parameterization:
+def _image(
+    config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: torch.device, spectrum: Spectrum | None
+) -> Parameterization:
     seeds = [unit.seed for unit in batch]
+    if spectrum is not None:
+        return Phases.from_noise(seeds, size, size, spectrum)
     if batch[0].start is None and config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise, device=device)
     wiggle = config.noise * noise(seeds, 3, size, size).to(device)
@@ -136,7 +161,7 @@ def _together(batch: Sequence[Wanted]) -> Objective:
     return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
 
 
-def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int) -> Loop:
+def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, spectrum: Spectrum | None) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
         layer = config.diversity_layer or next(iter(batch[0].objective.layers))
@@ -147,6 +172,8 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
     moves = config.jitter or config.rotate or config.zoom
     wrap = config.padding == "circular"
     transform = affine(shift=config.jitter, degrees=config.rotate, zoom=config.zoom, wrap=wrap) if moves else None
+    shown = (config.crops, network.size, config.crop_share, config.crop_spread, config.crop_noise)
+    crops = Crops(*shown) if config.crops else None
     after = []
     if config.blur_every:
         after.append(regularizers.blur_every(config.blur_every, config.blur_sigma))
@@ -155,8 +182,8 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
     if config.clip_gradients:
         after.append(regularizers.clip_small(config.clip_gradients, by_contribution=True))
     return Loop(
-        image=_image(config, batch, size, network.device),
-        evaluate=value_gradient(network, objective, transform=transform, generator=generator),
+        image=_image(config, batch, size, network.device, spectrum),
+        evaluate=value_gradient(network, objective, transform=transform, crops=crops, generator=generator),
         steps=config.steps,
         update=config.update,
         rate=config.rate,
@@ -181,12 +208,24 @@ def _frame_taker(config: MaximizeConfig, job: Job) -> Any:
     return take
 
 
-def _score(network: Network, batch: Sequence[Wanted], pictures: Tensor, size: int) -> Tensor:
+def _views(config: MaximizeConfig, network: Network, picture: Tensor) -> Tensor:
+    """What a network is shown of a picture (1, 3, H, W) to score it: the picture, or the same crops of any canvas."""
+    if not config.crops:
+        return picture
+    crops = Crops(SCORED_CROPS, network.size, config.crop_share, config.crop_spread, noise=0.0)
+    return crops(picture, torch.Generator().manual_seed(0))
+
+
+def _score(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], pictures: Tensor) -> Tensor:
     """The objectives (B,) of pictures as they are; a size the network cannot take is told here, before any work."""
+    values = []
     try:
-        return score(network, _together(batch), pictures).cpu()
+        for unit, picture in zip(batch, pictures.split(1), strict=True):
+            views = _views(config, network, picture)
+            values.append(score(network, unit.objective, views).mean().cpu())
     except SizeError as error:
         raise UserError(f"{error} Try size={network.size}.") from None
+    return torch.stack(values)
 
 
 def _warn_of_silence(job: Job, units: Sequence[Wanted], outcomes: Sequence[Outcome]) -> list[bool]:
@@ -200,9 +239,14 @@ def _warn_of_silence(job: Job, units: Sequence[Wanted], outcomes: Sequence[Outco
 
 
 def _save(
-    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], outcomes: Sequence[Outcome], starts: Tensor
+    config: MaximizeConfig,
+    job: Job,
+    network: Network,
+    units: Sequence[Wanted],
+    outcomes: Sequence[Outcome],
+    pictures: Tensor,
+    starts: Tensor,
 ) -> None:
-    pictures = torch.cat([outcome.pictures for outcome in outcomes])
     silent = _warn_of_silence(job, units, outcomes)
     captions = [unit.caption + (" (never active)" if still else "") for unit, still in zip(units, silent, strict=True)]
     if len(units) == 1:
@@ -212,39 +256,49 @@ def _save(
         reloaded = job.results.save_image(page.image)
         job.record.tiles = [list(box) for box in page.boxes]
         saved = [page.tile(reloaded, number) for number in range(len(units))]
+    asked = any(single_class(unit.objective) is not None for unit in units)
+    second = second_network(config, config.seen_by, job) if asked else None
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
-        value = score(network, unit.objective, picture).item()
-        rows.append({"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, picture)})
+        views = _views(config, network, picture)
+        value = score(network, unit.objective, views).mean().item()
+        row = {"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, views)}
+        if second is not None and (index := single_class(unit.objective)) is not None:
+            row |= opinion(second, _views(config, second, picture), network.class_name(index))
+        rows.append(row)
     job.scores.update(
         rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
     )
-    job.scores["best_sample"] = _best_sample(network, units[0].objective)
+    if (best := _best_sample(network, units[0].objective)) is not None:
+        job.scores["best_sample"] = best
     job.record.trace = [outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means
     job.record.stopped = [outcome.stopped for outcome in outcomes]
     job.record.note(steps=[outcome.steps for outcome in outcomes])
     describe(job.record, [unit.objective for unit in units])
 
 
-def _class_score(network: Network, unit: Wanted, picture: Tensor) -> dict[str, float]:
-    """Probability and rank (1: the most likely) where the objective is a single class."""
-    terms = unit.objective.terms
-    if len(terms) != 1 or terms[0].kind not in ("class", "prob") or terms[0].index is None:
+def _class_score(network: Network, unit: Wanted, views: Tensor) -> dict[str, float]:
+    """Mean probability over the views and its rank (1: the most likely) where the objective is a single class."""
+    if (index := single_class(unit.objective)) is None:
         return {}
     with torch.no_grad():
-        probabilities = network(picture).softmax(1)[0]
-    index = terms[0].index
+        probabilities = network(views).softmax(1).mean(0)
     return {
         "probability": probabilities[index].item(),
         "rank": int((probabilities > probabilities[index]).sum()) + 1,
     }
 
 
-def _best_sample(network: Network, objective: Objective) -> dict[str, Any]:
-    """The sample picture that the objective likes best: what a natural picture reaches."""
-    from cnnvis_cli.pictures.read import read
-
-    examples = torch.cat([to_square(read(sample(name)), network.size) for name in SAMPLES]).to(network.device)
+def _best_sample(network: Network, objective: Objective) -> dict[str, Any] | None:
+    """The sample picture that the objective likes best: what a natural picture reaches. For a class among pictures of it; None
+    where there are none."""
+    sources = [sample(name) for name in SAMPLES]
+    if any(term.kind in ("class", "prob") for term in objective.terms):
+        names = {part.strip().lower() for term in objective.terms for part in term.name.split(",")}
+        sources = [source for source in labelled_samples() if source.label.replace("_", " ").lower() in names]
+    if not sources:
+        return None
+    examples = torch.cat([to_square(read(source), network.size) for source in sources]).to(network.device)
     values = score(network, objective, examples)
     best = int(values.argmax())
-    return {"name": f"sample:{list(SAMPLES)[best]}", "value": values[best].item()}
+    return {"name": sources[best].address, "value": values[best].item()}

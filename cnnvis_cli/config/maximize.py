@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text
 
-Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016"]
+Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
 
 class MaximizeConfig(NetworkConfig):
@@ -39,18 +39,30 @@ class MaximizeConfig(NetworkConfig):
             "start": "facets", "facets": 4, "center_bias": 0.5, "parameterization": "pixels", "update": "normalized",
             "rate": 0.004, "tv": 40.0, "jitter": 4.0, "rotate": 0.0, "zoom": 0.0, "steps": 200,
         },
+        # Fel et al. 2023 (MACO): phases alone over magnitudes of natural pictures, crops of a canvas, the rest fades.
+        "fel2023": {
+            "parameterization": "phases", "crops": 8, "fade": True, "steps": 150, "rate": 0.15, "jitter": 0.0, "rotate": 0.0,
+            "zoom": 0.0, "batch": 1,
+        },
     }  # fmt: skip
 
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
     preset: Preset = Field("olah2017", description="defaults of a paper")
     maximize: bool = Field(True, description="false looks for the minimum")
-    size: int | None = Field(None, ge=8, le=8192, description="side in pixels; 128 or the network's own, whichever is larger")
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=8192,
+        description="side in pixels; if empty 128 or the network's own, whichever is larger; with crops 320",
+    )
     steps: int = Field(256, ge=1, description="updates at most")
     update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
         "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
     )
     rate: float = Field(0.05, gt=0, description="step size")
-    parameterization: Literal["fourier", "pixels"] = Field("fourier", description="how the picture is written down")
+    parameterization: Literal["fourier", "pixels", "phases"] = Field(
+        "fourier", description="how the picture is written down; phases: over the magnitudes of natural pictures"
+    )
     start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
     noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared distance from grey")
@@ -70,6 +82,12 @@ class MaximizeConfig(NetworkConfig):
     jitter: float = Field(6.0, ge=0, description="random shift in pixels")
     rotate: float = Field(8.0, ge=0, le=180, description="random rotation in degrees")
     zoom: float = Field(0.12, ge=0, le=2, description="random scale, 0.1: a tenth up and down")
+    crops: int = Field(0, ge=0, le=256, description="show the network so many random crops of the picture (0: the whole)")
+    crop_share: float = Field(0.4, gt=0, le=1, description="side of a crop as a share of the picture's, on average")
+    crop_spread: float = Field(0.15, ge=0, le=1, description="standard deviation of that share")
+    crop_noise: float = Field(0.06, ge=0, le=1, description="standard deviation of noise that is added to each crop")
+    fade: bool = Field(False, description="let what the objective does not rest on fade into white paper (needs crops)")
+    seen_by: Text = Field("auto", description="a second network that is asked of a class: MODEL or MODEL@WEIGHTS; none")
     padding: Literal["zeros", "reflect", "replicate", "circular"] = Field(
         "zeros", description="what convolutions see beyond the border; circular where zeros, as trained, draw a frame"
     )
@@ -77,7 +95,7 @@ class MaximizeConfig(NetworkConfig):
     diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
     diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")
     interpolate: int = Field(0, ge=0, description="so many pictures on the way from a first objective to a second")
-    pictures: Text = Field("", description="folder or sample: what start=facets clusters")
+    pictures: Text = Field("", description="folder or sample:NAME: what start=facets clusters, whose spectrum phases have")
     facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
     target: float | None = Field(None, description="stop when the objective reaches this")
     patience: int | None = Field(None, ge=1, description="stop when it has not risen over so many steps")
@@ -98,7 +116,16 @@ class MaximizeConfig(NetworkConfig):
             raise ValueError(f"{', '.join(on_pixels)} need parameterization=pixels")
         if self.start == "facets" and not self.pictures:
             raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
+        if not self.crops and (
+            given := [key for key in ("crop_share", "crop_spread", "crop_noise", "fade") if self._said(key)]
+        ):
+            raise ValueError(f"{', '.join(given)} belong to crops of the picture: give crops=8 or preset=fel2023")
+        if self.parameterization == "phases" and self.start != "noise":
+            raise ValueError(f"parameterization=phases begins with random phases; start={self.start} has no effect")
         return self
+
+    def _said(self, key: str) -> bool:
+        return getattr(self, key) != type(self).model_fields[key].default
 
     def slug(self) -> str:
         extra = "" if self.preset == "olah2017" else f"_{self.preset}"

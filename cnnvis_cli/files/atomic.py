@@ -46,6 +46,11 @@ def _start(name: str) -> str:
 def clear(path: Path) -> None:
     """Remove the file, if there is one, and what a process that was killed while it wrote that file left beside it."""
     path.unlink(missing_ok=True)
+    clear_halves(path)
+
+
+def clear_halves(path: Path) -> None:
+    """Remove what a process that was killed while it wrote this very file left beside it."""
     for half in path.parent.glob(f".{glob.escape(_start(path.name))}.*.tmp"):
         half.unlink(missing_ok=True)
 

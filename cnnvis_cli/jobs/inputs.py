@@ -15,6 +15,7 @@ from cnnvis_cli.jobs.progress import Task
 from cnnvis_cli.jobs.record import Record
 from cnnvis_cli.jobs.resume import Resume
 from cnnvis_cli.jobs.session import Session
+from cnnvis_cli.networks.load import weights_file
 from cnnvis_cli.pictures import read
 from cnnvis_cli.pictures.read import PictureFile, find_picture, to_square
 from cnnvis_cli.pictures.samples import printable
@@ -58,6 +59,8 @@ class Inputs:
         network, digest = self._session.network(config)
         weights = config.weights or "pretrained"
         self._record.networks[config.model] = {"weights": weights, "sha256": digest}
+        if (file := weights_file(config.model, config.weights, digest)) is not None:
+            self._record.networks[config.model]["file"] = str(file)
         self._resume.rests_on(f"{config.model}@{config.weights}", digest)
         if not network.steady and (warning := UNSTEADY.format(network.name)) not in self._record.warnings:
             self._record.warnings.append(warning)

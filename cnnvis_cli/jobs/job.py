@@ -18,7 +18,7 @@ from typing import Any
 from cnnvis_cli import __version__
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.errors import Interrupted
-from cnnvis_cli.files.atomic import clear, make_folder
+from cnnvis_cli.files.atomic import clear, clear_halves, make_folder
 from cnnvis_cli.jobs.inputs import Inputs
 from cnnvis_cli.jobs.kept import kept_record, result_name
 from cnnvis_cli.jobs.loops import Loops
@@ -118,3 +118,5 @@ class Job:
         self.record.write(self.record_file)
         self.resume.clear()
         clear(self.results.path("partial"))
+        for path in (*self.files, self.record_file):  # what a killed process left half written of these very files
+            clear_halves(path)

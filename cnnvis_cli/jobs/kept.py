@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.check import check_device, check_files
+from cnnvis_cli.jobs.fresh import outdated
 from cnnvis_cli.jobs.names import config_hash, safe_name
 from cnnvis_cli.jobs.record import Record, difference, read_record
 from cnnvis_cli.jobs.report import Ran
@@ -18,7 +20,8 @@ def result_name(config: CommandConfig) -> str:
 
 
 def kept_record(command: str, config: CommandConfig, folder: Path, *, overwrite: bool = False) -> Record | None:
-    """The record of this very config where it lies there with all its files; None where the job is to be done.
+    """The record of this very config where its result lies there whole, made of the same pictures and weights; None where the
+    job is to be done, which is said where there was one.
 
     Raises UserError where a result of another config has the same name, unless `overwrite`.
     """
@@ -28,7 +31,10 @@ def kept_record(command: str, config: CommandConfig, folder: Path, *, overwrite:
     if old.config_hash != config_hash(command, config):
         differs = difference(old.config, config.model_dump(mode="json"))
         raise UserError(f"{path} is the result of another config ({differs}). Use --overwrite, name=... or --out DIR.")
-    return old if all((folder / file).exists() for file in old.files) else None
+    if (reason := outdated(old, folder)) is not None:
+        print(f"{path} no longer holds: {reason}. It is made anew.", file=sys.stderr, flush=True)
+        return None
+    return old
 
 
 def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, **flags: bool) -> Ran:
@@ -38,7 +44,7 @@ def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: st
         return Ran(old, folder, fresh=False)
     check_files(config)
     check_device(device)
-    from cnnvis_cli.jobs.run import run_job
+    from cnnvis_cli.jobs.run import run_alone
     from cnnvis_cli.jobs.session import make_session
 
-    return run_job(command, config, folder, make_session(device, overwrite=overwrite, **flags))
+    return run_alone(command, config, folder, make_session(device, overwrite=overwrite, **flags))

@@ -123,7 +123,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {old.get(key)!r}, now {new[key]!r}" for key in keys[:3]) or "an older version of cnnvis"
 
 
-def brief(inputs: Mapping[str, str], most: int = 100) -> dict[str, str]:
+def brief(inputs: Mapping[str, str], most: int = 5000) -> dict[str, str]:
     """The inputs' hashes, or one over all of them where they are many."""
     if len(inputs) <= most:
         return dict(inputs)

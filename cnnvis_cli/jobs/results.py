@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from cnnvis_cli import __version__
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.jobs.names import safe_name
-from cnnvis_cli.jobs.record import Record
+from cnnvis_cli.jobs.record import Record, read_record
 from cnnvis_cli.pictures.read import PictureFile, read
 from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gif, write_png, write_video
 
@@ -42,9 +43,22 @@ class Results:
         return path_of(self.folder, self.name, suffix, extension)
 
     def _add(self, path: Path) -> Path:
+        """Take a file's name for this result. Raises UserError where it belongs to another one: nothing is overwritten."""
         if path.name not in self._record.files:
+            if (owner := self._owner(path)) is not None:
+                raise UserError(f"{path} belongs to the result {owner}. Choose another with name=... or --out DIR.")
             self._record.files.append(path.name)
         return path
+
+    def _owner(self, path: Path) -> str | None:
+        """The other result that a file is of: its name is the file's, or the file's up to a hyphen."""
+        parts = path.stem.split("-")
+        for count in range(1, len(parts) + 1):
+            name = "-".join(parts[:count])
+            other = read_record(self.folder / f"{name}.json") if name != self.name else None
+            if other is not None and path.name in other.files:
+                return name
+        return None
 
     def save_picture(self, picture: Tensor, suffix: str = "") -> Tensor:
         """Save one picture (3, H, W) or (1, 3, H, W) in [0, 1] as PNG; returns it reloaded, 8 bit, as (1, 3, H, W)."""
@@ -52,9 +66,8 @@ class Results:
 
     def save_image(self, image: Image.Image, suffix: str = "") -> Tensor:
         """Save a sheet or figure as PNG with the settings in its text; returns it reloaded as (1, 3, H, W)."""
-        path = self.path(suffix)
+        path = self._add(self.path(suffix))
         write_png(path, image, {"Software": f"cnnvis {__version__}", "cnnvis": json.dumps(self._settings)})
-        self._add(path)
         return read(PictureFile(self.name, path)).to(self._device)
 
     def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:

@@ -12,11 +12,25 @@ import torch
 
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.errors import Interrupted, OutOfMemory
+from cnnvis_cli.files.atomic import make_folder
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.kept import result_name
+from cnnvis_cli.jobs.lock import waited_for
 from cnnvis_cli.jobs.report import Ran
 from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.networks.user_code import prints_to_stderr
 from cnnvis_cli.registry import command_module
+
+
+def run_alone(command: str, config: CommandConfig, folder: Path, session: Session) -> Ran:
+    """`run_job`, once no other process is at the same result."""
+    make_folder(folder)
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    with session.interrupt.listen(), waited_for(folder, result_name(config), say, session.interrupt):
+        return run_job(command, config, folder, session)
 
 
 def run_job(command: str, config: CommandConfig, folder: Path, session: Session) -> Ran:

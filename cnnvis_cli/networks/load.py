@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,6 +92,14 @@ def load_module(source: NetworkSpec) -> tuple[nn.Module, Preprocessing, tuple[st
     """The module as it is, neither frozen nor made faster, for who trains it; what it takes, and its classes."""
     parts = _parts(source)
     return parts.module, parts.preprocessing, parts.classes
+
+
+def weights_file(model: str, weights: str, digest: str) -> Path | None:
+    """The file that a network's weights, of that SHA-256, came from as they lie there; None where they are of no one file."""
+    path = Path(weights).expanduser() if weights else assets_folder() / f"{model}.safetensors"
+    if weights == "random" or (not weights and model not in BUNDLED) or not path.is_file():
+        return None
+    return path.absolute() if hashlib.sha256(path.read_bytes()).hexdigest() == digest else None
 
 
 def _parts(source: NetworkSpec) -> Parts:

@@ -17,9 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnnvis_cli.batch.plan import Planned
 from cnnvis_cli.batch.run import Options, run_jobs
-from cnnvis_cli.batch.work import _locked
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.jobs import run as job_run
 from cnnvis_cli.jobs.job import Job
@@ -235,17 +233,6 @@ def test_two_runners_never_do_the_same_job(
     assert len(done) == 13
     assert set(done.values()) == {1}
     assert not list((tmp_path / "out").rglob(".*"))
-
-
-def test_a_lock_of_a_killed_job_is_free_and_its_remains_are_cleared(tmp_path: Path) -> None:
-    job = Planned("", "maximize", MaximizeConfig(name="a"), str(tmp_path))
-    for name in (".a.lock", ".a.png.x.tmp", ".a-1.png.x.tmp", ".ab.png.x.tmp"):
-        (tmp_path / name).touch()
-    with _locked(job) as ours:
-        assert ours
-        with _locked(job) as second:
-            assert not second
-    assert [path.name for path in tmp_path.iterdir()] == [".ab.png.x.tmp"]
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,3 +313,27 @@ def test_units_that_stay_silent_are_named_and_only_they(cnnvis: Run) -> None:
     values = [tile["value"] for tile in said.sidecar["scores"]["pictures"]]
     assert values[0] == 0
     assert min(values[1:]) > 0.02
+
+
+def test_a_canvas_of_crops_fades_and_is_scored_by_crops_of_the_file(cnnvis: Run, minivgg: Network) -> None:
+    settings = ("preset=fel2023", "objective=class:elephant", "size=128", "steps=12", "crops=3")
+    ran = cnnvis("maximize", *settings)
+    assert ran.code == 0, ran.err
+    picture = read(PictureFile("x", ran.files[0]))
+    corners = torch.stack([picture[0, :, y, x] for y in (1, -2) for x in (1, -2)])
+    assert (corners - 0.93).abs().max() < 0.03, "what is in no crop's sight is paper"
+    scores = ran.sidecar["scores"]
+    assert scores["value"] > scores["start"] + 1
+    assert scores["best_sample"]["name"].startswith("sample:caltech/elephant")
+    refused = cnnvis("maximize", "fade=true", "--overwrite")
+    assert refused.code == 2
+    assert "fel2023" in refused.err
+
+
+def test_a_second_network_says_what_it_sees(cnnvis: Run) -> None:
+    said = cnnvis("maximize", "objective=class:elephant", "steps=2", "size=48", "seen_by=lenet").sidecar["scores"]
+    assert said["seen_by"] == "lenet"
+    assert said["seen_probability"] is None, "lenet knows no elephants"
+    own = cnnvis("maximize", "objective=class:elephant", "steps=60", "size=96", "seen_by=minivgg", "name=own").sidecar["scores"]
+    assert own["seen_probability"] == pytest.approx(own["probability"], abs=1e-3)
+    assert own["seen_as"] == "elephant"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.crops import Crops
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.transforms import Transform
 
@@ -20,14 +21,25 @@ class ValueGradient(Protocol):
 
 
 def value_gradient(
-    network: Network, objective: Objective, *, transform: Transform | None = None, generator: torch.Generator | None = None
+    network: Network,
+    objective: Objective,
+    *,
+    transform: Transform | None = None,
+    crops: Crops | None = None,
+    generator: torch.Generator | None = None,
 ) -> ValueGradient:
-    """The plain way to evaluate: one forward pass as deep as the objective reads, one backward pass to the pictures."""
+    """The plain way to evaluate: one forward pass as deep as the objective reads, one backward pass to the pictures. With
+    `crops` a picture's value is the mean over crops of it."""
 
     def evaluate(pictures: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         leaf = pictures.detach().requires_grad_()
         seen = leaf if transform is None or generator is None else transform(leaf, generator)
-        values = objective(activations(network, seen, objective.layers, index=index))
+        if crops is not None and generator is not None:
+            places = index.repeat_interleave(crops.count)
+            found = objective(activations(network, crops(seen, generator), objective.layers, index=places))
+            values = found.view(len(pictures), crops.count).mean(1)
+        else:
+            values = objective(activations(network, seen, objective.layers, index=index))
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
         return values.detach(), gradient
 

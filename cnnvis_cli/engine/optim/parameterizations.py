@@ -6,11 +6,14 @@ of them is found: the gradient in the Fourier basis favours what natural picture
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from cnnvis_cli.engine.optim.natural import Spectrum
 
 # A square root of the covariance of ImageNet's colours (as lucid has it), scaled so that its largest column has norm 1.
 _COLOR_SQRT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -119,6 +122,38 @@ class Fourier:
 
     def project(self) -> None:
         """Every set of coefficients is a picture."""
+
+
+class Phases:
+    """Free phases over magnitudes that are those of natural pictures (MACO: Fel et al. 2023, section 3).
+
+    A picture can then neither be noise nor flat. The paper standardizes the result and lets a sigmoid saturate; here colours
+    and contrast are the natural ones, and the sigmoid bends only what would leave [0, 1].
+    """
+
+    def __init__(self, phases: Tensor, spectrum: Spectrum, height: int, width: int) -> None:
+        """`phases` (B, 3, H, W // 2 + 1) in radians."""
+        self._size, self._spectrum = (height, width), spectrum
+        self._phases = phases.detach().clone().requires_grad_()
+
+    @classmethod
+    def from_noise(cls, seeds: Sequence[int], height: int, width: int, spectrum: Spectrum) -> Phases:
+        """One picture per seed, of random phases."""
+        phases = math.pi * noise(seeds, 3, height, width // 2 + 1)
+        return cls(phases.to(spectrum.magnitude), spectrum, height, width)
+
+    def parameters(self) -> list[Tensor]:
+        return [self._phases]
+
+    def __call__(self) -> Tensor:
+        waves = torch.polar(self._spectrum.magnitude.expand_as(self._phases), self._phases)
+        axes = torch.fft.irfft2(waves, s=self._size, norm="ortho")
+        colors = torch.einsum("dc,bchw->bdhw", self._spectrum.colors, axes)
+        middle = torch.logit(self._spectrum.mean.clamp(0.05, 0.95)).view(1, 3, 1, 1)
+        return (middle + 4 * colors).sigmoid()
+
+    def project(self) -> None:
+        """Any phases are a picture."""
 
 
 class Perturbed(Pixels):
