@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +49,8 @@ class Preprocessing:
 class Network:
     """A network that is looked at, never trained. Build it with `Network.frozen`, which measures it on a trial run.
 
-    `measured`: what others measured of it, by what and at which size, so that it is measured once.
+    `measured`: what others measured of it, by what and at which size, so that it is measured once. `known_sizes`: which it
+    takes, where that is known from before; `on_sizes` is told when they are found.
 
     Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes): what `forward` returns, by its `reading`.
     `notes`: what was made of it that its owner should know. `steady`: two passes over one picture agree.
@@ -67,6 +68,8 @@ class Network:
     steady: bool = True
     faster: Switch | None = None
     measured: dict[Any, Any] = field(default_factory=dict)
+    known_sizes: Sizes | None = None
+    on_sizes: Callable[[Sizes], None] | None = None
 
     @classmethod
     def frozen(
@@ -167,9 +170,14 @@ class Network:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Which sizes of pictures it takes."""
+        """Which sizes of pictures it takes: found by trial, unless that is known from before."""
+        if self.known_sizes is not None:
+            return self.known_sizes
         trials = Trials(self.module, len(self.preprocessing.mean), self.size, self.device)
-        return find_sizes(trials, self.size)
+        found = find_sizes(trials, self.size)
+        if self.on_sizes is not None:
+            self.on_sizes(found)
+        return found
 
     @property
     def fixed_size(self) -> bool:
@@ -192,9 +200,8 @@ class Network:
     def pitch(self) -> int:
         """Pixels from one place of its coarsest maps to the next: sides that are multiples of it leave no pixel out."""
         sides = [layer.shape[1] for layer in self.layers.values() if layer.spatial and layer.shape[1] > 1]
-        ratio = self.size / min(sides, default=self.size)
-        pitch = round(ratio) if ratio == round(ratio) else 2 ** round(math.log2(ratio))
-        return math.lcm(pitch, max(1, self.sizes.multiple))
+        pitch, multiple = 2 ** round(math.log2(self.size / min(sides, default=self.size))), max(1, self.sizes.multiple)
+        return pitch if pitch % multiple == 0 else multiple
 
     def fitted(self, height: int, width: int, side: int | None = None) -> tuple[int, int]:
         """Height and width at which a whole picture of (height, width) is shown to it: the short side near `side` (default: its
