@@ -139,3 +139,31 @@ def test_grids_lie_as_the_picture_does() -> None:
     assert grid_of(96, (96, 64)) == (12, 8)
     assert grid_of(49, (224, 224)) == (7, 7)
     assert grid_of(97, (224, 224)) is None
+
+
+@pytest.mark.parametrize("kind", ["transformer", "channels last"])
+def test_pytorch_grad_cam_has_the_same_maps(kind: str) -> None:
+    peer = pytest.importorskip("pytorch_grad_cam")
+    if kind == "transformer":
+        network = Network.frozen("vit", Transformer(), Preprocessing(size=32))
+        layer, module, images = "norms.1", network.module.norms[1], torch.rand(2, 3, 32, 32)
+
+        def reshape(tensor: Tensor) -> Tensor:
+            return tensor[:, 1:].mT.reshape(len(tensor), 16, 4, 4)
+    else:
+        network = Network.frozen("mixed", Mixed(), Preprocessing(size=96))
+        layer, module, images = "mlp", network.module.mlp, torch.rand(2, 3, 96, 96)
+
+        def reshape(tensor: Tensor) -> Tensor:
+            return tensor.permute(0, 3, 1, 2)
+
+    given = network.normalize(images).requires_grad_()
+    with peer.GradCAM(network.module, [module], reshape_transform=reshape) as theirs:
+        scores = theirs.activations_and_grads(given)
+        scores[:, 3].sum().backward()
+        seen = theirs.activations_and_grads
+        values, slopes = seen.activations[0].detach().numpy(), seen.gradients[0].detach().numpy()
+        expected = theirs.get_cam_image(given, module, None, values, slopes, False).clip(0)
+    ours = grad_cam(network, images, class_logit(network, 3), layer)
+    torch.testing.assert_close(ours, torch.from_numpy(expected), rtol=1e-4, atol=1e-6)
+    assert ours.any()
