@@ -58,7 +58,9 @@ class Inputs:
         """The network that a config asks for. Raises UserError where the state to go on from was made with other weights."""
         network, digest = self._session.network(config)
         weights = config.weights or "pretrained"
-        self._record.networks[config.model] = {"weights": weights, "sha256": digest}
+        said = {"notes": "; ".join(network.notes)} if network.notes else {}
+        returns = network.reading.describe()
+        self._record.networks[config.model] = {"weights": weights, "sha256": digest, "returns": returns, **said}
         if (file := weights_file(config.model, config.weights, digest)) is not None:
             self._record.networks[config.model]["file"] = str(file)
         self._resume.rests_on(f"{config.model}@{config.weights}", digest)

@@ -44,7 +44,8 @@ REMEDIES = {
     "gradients": "Remove torch.no_grad() and detach() from its forward.",
     "statistics": "Use track_running_stats=True and weights that have them, or GroupNorm.",
     "numbers": "Train or save it again in float32.",
-    "output": "output=NAME or number chooses among several.",
+    "outputs": "output=NAME or number chooses among several.",
+    "output": "Its forward must return scores, a row for each picture.",
     "classes": "classes=FILE names them: one per line, or a JSON or YAML list.",
     "failed": "",
 }

@@ -94,7 +94,7 @@ class Network:
         (`.view` on maps). `output`: which of several outputs is read.
         """
         module = ready(module)
-        module = (copy.deepcopy(module) if copied else module).float().eval().requires_grad_(False)
+        module = (copy.deepcopy(module) if copied else module).cpu().float().eval().requires_grad_(False)
         for child in module.modules():
             if getattr(child, "inplace", False):
                 child.inplace = False  # type: ignore[assignment]

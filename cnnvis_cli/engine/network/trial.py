@@ -146,7 +146,8 @@ def _run(module: nn.Module, pictures: Tensor, *, gradients: bool = False) -> Any
 
 def _explained(error: BaseException, module: nn.Module, pictures: Tensor) -> Refused:
     _, channels, side, _ = pictures.shape
-    more = [name for name, parameter in _positional(module).items() if parameter.default is parameter.empty][1:]
+    wanted = [name for name, parameter in _parameters(module).items() if parameter.default is parameter.empty]
+    more = wanted[1:]
     if isinstance(error, TypeError) and more:
         return Refused("inputs", f"its forward wants {', '.join(more)} beside the picture")
     first = next((item for item in module.named_modules() if isinstance(item[1], nn.Conv2d)), None)
@@ -160,12 +161,12 @@ def _explained(error: BaseException, module: nn.Module, pictures: Tensor) -> Ref
     return Refused("failed", f"it failed on pictures {tuple(pictures.shape)}: {said(error)}")
 
 
-def _positional(module: nn.Module) -> dict[str, inspect.Parameter]:
+def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     try:
         found = inspect.signature(module.forward).parameters
     except (TypeError, ValueError):
         return {}
-    return {name: p for name, p in found.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def said(error: BaseException) -> str:
