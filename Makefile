@@ -20,9 +20,10 @@ $(VENV)/developed: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## render what a channel of the bundled network likes to see
-	@$(CNNVIS) maximize
-	@echo "Look at runs/maximize/ - the picture's path stands above."
+demo: $(VENV)/installed  ## render what four classes of the bundled network look like to it
+	@$(CNNVIS) maximize -c demo
+	@echo "Look at the picture whose path stands above. Then try:"
+	@echo "  $(CNNVIS) saliency image=YOUR.jpg      $(CNNVIS) dream image=YOUR.jpg      $(CNNVIS) style content=YOUR.jpg stylizer=paintings"
 
 test: $(VENV)/developed  ## run the tests
 	$(BIN)/python -m pytest

@@ -146,12 +146,12 @@ def check_networks(todo: Iterable[Planned], options: Options) -> None:
 def _open(todo: Sequence[Planned], options: Options, interrupt: Interrupt) -> Engine:
     from cnnvis_cli.batch.executors import cores, open_engine
     from cnnvis_cli.batch.work import Flags
-    from cnnvis_cli.engine.devices import select_device
+    from cnnvis_cli.jobs.session import device_of
 
     workers = options.workers or len(options.devices)
     if options.engine == "local":
         for device in options.devices:
-            select_device(device)
+            device_of(device)
         workers = min(workers, max(1, len(todo)))
     # A number of threads that is the same on every engine makes the same bytes on every engine.
     threads = options.threads or (max(1, cores() // workers) if workers > 1 or options.engine == "ray" else None)

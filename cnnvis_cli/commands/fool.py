@@ -54,9 +54,11 @@ def run(config: FoolConfig, job: Job) -> None:
     if len(cases) == 1:
         job.scores.update({key: value for key, value in rows[0].items() if key not in ("saved", "picture")})
     else:
-        job.scores["pictures"], job.scores["fooled"] = len(rows), sum(row["fooled"] for row in rows)
-        job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in rows)
-        job.scores["wrong_before_any_attack"] = sum(row["answer_before"] != row["label"] for row in rows)
+        # A picture that was wrong before any attack counts for none.
+        right = [row for row in rows if row["right_before"]]
+        job.scores.update(pictures=len(rows), right_before=len(right), wrong_before=len(rows) - len(right))
+        job.scores["fooled"] = sum(row["fooled"] for row in right)
+        job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in right)
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
         job.results.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
     if config.budgets:
@@ -167,11 +169,14 @@ def _row(
     fooled = bool(goal.met(network(saved)))
     wanted = goal.labels if goal.targets is None else goal.targets
     best = int(after.argmax())
+    answers = after.topk(min(2, len(after))).values
     return {
         "picture": case.name,
         "label": network.class_name(int(goal.labels)),
         "target": "" if goal.targets is None else network.class_name(int(wanted)),
         "fooled": fooled,
+        "right_before": int(before.argmax()) == int(goal.labels),
+        "margin": (answers[0] - answers[-1]).item(),
         "fooled_before_saving": bool(attacked["worked"][number]),
         "answer_before": network.class_name(int(before.argmax())),
         "probability_before": before.max().item(),

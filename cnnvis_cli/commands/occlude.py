@@ -75,8 +75,7 @@ def _scores_of(config: OccludeConfig, network: Network, view: View, target: Targ
     if found.reason:
         row["reason"] = found.reason
     if config.score:
-        generator = torch.Generator().manual_seed(config.seed)
-        row |= heat_views.faithfulness(network, view.seen, found.heat, target, generator)
+        row |= heat_views.faithfulness(network, view.seen, found.heat, target)
     return row
 
 

@@ -85,7 +85,7 @@ def _scores_of(config: SaliencyConfig, network: Network, image: Tensor, heat: Te
     row: dict[str, Any] = {"target": target.label, "value": float(score(network, target.judged, image))}
     generator = torch.Generator().manual_seed(config.seed)
     if config.score:
-        row |= heat_views.faithfulness(network, image, heat, target, generator)
+        row |= heat_views.faithfulness(network, image, heat, target)
     if config.sanity:
         explain = partial(_heat, config, image=image, target=target.logit)
         correlations = sanity_check(network, lambda other: explain(network=other), generator)

@@ -27,7 +27,7 @@ class OccludeConfig(NetworkConfig):
     batch: int = Field(64, ge=1, description="windows at once")
     size: int | None = Field(None, ge=8, le=4096, description="short side that the network sees; default: its own")
     crop: bool = Field(False, description="only the centre square, as classifiers are evaluated")
-    score: bool = Field(True, description="deletion and insertion AUC beside a random map's")
+    score: bool = Field(True, description="deletion and insertion AUC, also of the map shifted, mirrored, and of a blob")
     raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
 
     @model_validator(mode="after")

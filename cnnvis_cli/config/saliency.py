@@ -28,7 +28,7 @@ class SaliencyConfig(NetworkConfig):
     size: int | None = Field(None, ge=8, le=4096, description="short side that the network sees; default: its own")
     crop: bool = Field(False, description="only the centre square, as classifiers are evaluated")
     segment: bool = Field(False, description="cut the object out: a mask grown from the map's high and low places")
-    score: bool = Field(True, description="deletion and insertion AUC beside a random map's")
+    score: bool = Field(True, description="deletion and insertion AUC, also of the map shifted, mirrored, and of a blob")
     sanity: bool = Field(False, description="how the map changes when the weights are randomized")
     raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
 

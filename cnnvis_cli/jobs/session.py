@@ -58,13 +58,17 @@ class Session:
         return network, digest
 
 
+def device_of(name: str) -> torch.device:
+    """The device of --device. Raises UserError where it is absent."""
+    try:
+        return select_device(name)
+    except UserError as error:
+        raise UserError(f"--device {name}: {error} Use --device cpu or auto; `cnnvis doctor` says more.") from None
+
+
 def make_session(
     device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
 ) -> Session:
     """A session on a device. Raises UserError where the device is absent."""
     keep_freed_memory()
-    try:
-        chosen = select_device(device)
-    except UserError as error:
-        raise UserError(f"--device {device}: {error} Use --device cpu or auto; `cnnvis doctor` says more.") from None
-    return Session(chosen, quiet, overwrite, offline, trust_code)
+    return Session(device_of(device), quiet, overwrite, offline, trust_code)

@@ -118,7 +118,7 @@ def test_labels_may_be_folders_and_wrong_ones_are_told(cnnvis: Run, folder: Path
     assert ran.code == 0, ran.err
     assert "two: the network is wrong before any attack" in ran.err
     assert ran.sidecar["warnings"]
-    assert ran.sidecar["scores"]["wrong_before_any_attack"] >= 1
+    assert ran.sidecar["scores"]["wrong_before"] >= 1
 
 
 @pytest.mark.parametrize(

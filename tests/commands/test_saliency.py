@@ -48,7 +48,8 @@ def test_scores_mask_and_sanity_check_stand_in_the_sidecar(cnnvis: Cli) -> None:
     ran = cnnvis("saliency", "method=grad_cam", "segment=true", "sanity=true", "target=channel:conv4_1:3", "size=48")
     assert ran.code == 0, ran.err
     scores = ran.sidecar["scores"]
-    assert {"deletion_auc", "insertion_auc", "random_deletion_auc", "random_insertion_auc", "beats_random"} <= scores.keys()
+    rivals = {f"{name}_{kind}_auc" for name in ("shifted", "mirrored", "centre") for kind in ("deletion", "insertion")}
+    assert {"deletion_auc", "insertion_auc", "beats_in_insertion", "beats_in_deletion"} | rivals <= scores.keys()
     assert set(scores["rank_correlation_when_randomized"]) == {"last_layer", "half", "all"}
     assert 0 <= scores["object_share"] < 1
     mask = np.asarray(Image.open(next(file for file in ran.files if "mask" in file.name)))

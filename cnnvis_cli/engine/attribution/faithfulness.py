@@ -55,9 +55,15 @@ def deletion_insertion(
     return Curves(deletion, insertion)
 
 
-def random_map(heat: Tensor, generator: torch.Generator) -> Tensor:
-    """A map (H, W) that knows nothing: independent values."""
-    return torch.rand(heat.shape, generator=generator).to(heat)
+def rivals(heat: Tensor) -> dict[str, Tensor]:
+    """Maps (H, W) that say nothing of where the object is, but are as smooth and as uneven as the map itself, which a map of
+    random pixels is not: the map moved by half the picture, its mirror image, and a blob in the middle, where objects often
+    are.
+    """
+    height, width = heat.shape
+    down, across = (torch.linspace(-1, 1, side, device=heat.device, dtype=heat.dtype) for side in (height, width))
+    blob = torch.exp(-2 * (down[:, None].square() + across[None, :].square()))
+    return {"shifted": heat.roll((height // 2, width // 2), (0, 1)), "mirrored": heat.flip(1), "centre": blob}
 
 
 def randomized(network: Network, generator: torch.Generator, share: float = 1.0) -> Network:

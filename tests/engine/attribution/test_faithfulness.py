@@ -9,9 +9,9 @@ from torch import Tensor
 from cnnvis_cli.engine.attribution import gradients
 from cnnvis_cli.engine.attribution.faithfulness import (
     deletion_insertion,
-    random_map,
     randomized,
     rank_correlation,
+    rivals,
     sanity_check,
 )
 from cnnvis_cli.engine.attribution.segmentation import object_mask
@@ -37,12 +37,25 @@ def test_a_true_map_deletes_fast_and_inserts_fast(red: Network, square: Tensor, 
     truth = deletion_insertion(red, square, square[0], target, steps=8)
     assert truth.deletion[0] == truth.insertion[-1] == pytest.approx(150 / 1200)
     assert truth.deletion[-1] == 0
-    random = deletion_insertion(red, square, random_map(square[0], generator), target, steps=8)
+    random = deletion_insertion(red, square, torch.rand(square[0].shape, generator=generator), target, steps=8)
     inverse = deletion_insertion(red, square, -square[0], target, steps=8)
     assert truth.deletion_auc < random.deletion_auc < inverse.deletion_auc
     assert truth.insertion_auc > random.insertion_auc > inverse.insertion_auc
     # Pixels in a random order: the square goes in a straight line, half of it on average.
     assert random.deletion_auc == pytest.approx(0.5 * 150 / 1200, rel=0.1)
+
+
+def test_rivals_are_as_uneven_as_the_map_and_lie_elsewhere(red: Network, square: Tensor) -> None:
+    """A map on the object beats each of them, and a map that is one of them beats itself never."""
+    target = class_logit(red, 1)
+    others = rivals(square[0])
+    assert set(others) == {"shifted", "mirrored", "centre"}
+    torch.testing.assert_close(others["shifted"].sum(), square[0].sum())
+    truth = deletion_insertion(red, square, square[0], target, steps=8)
+    for name, other in others.items():
+        curves = deletion_insertion(red, square, other, target, steps=8)
+        assert truth.deletion_auc < curves.deletion_auc, name
+        assert truth.insertion_auc > curves.insertion_auc, name
 
 
 def test_randomized_weights_change_a_gradient_but_not_an_edge_detector(images: Tensor, generator: torch.Generator) -> None:
