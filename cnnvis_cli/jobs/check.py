@@ -41,7 +41,7 @@ def check_files(config: CommandConfig) -> None:
         for what in _values(config, key):
             path = Path(what).expanduser()
             if path.suffix and ("/" in what or path.suffix.lower() in (".pth", ".pt", ".safetensors")) and not path.exists():
-                raise UserError(f"{key}={what}: there is no such file.")
+                raise UserError(f"no {key} file '{what}'.")
 
 
 def check_device(name: str) -> None:

@@ -21,7 +21,7 @@ import pytest
         (["occlude", "target=class:elefant"], "elephant"),
         (["dream", "layers=conv1_1,conv9_9"], "conv9_9"),
         (["saliency", "model=lenet", "size=64"], "28 px only"),
-        (["saliency", "weights=gone/there.pth"], "no such file"),
+        (["saliency", "weights=gone/there.pth"], "no weights file 'gone/there.pth'"),
         (["saliency", "--device", "gpu"], "no device 'gpu'"),
         (["run", "jobs/all", "--engine", "spark"], "local or ray"),
         (["run", "jobs/all", "--devices", "cpu,tpu"], "no device 'tpu'"),

@@ -130,6 +130,10 @@ def test_a_head_of_another_number_of_classes_is_built_to_fit(tmp_path: Path) -> 
     assert parts.module.head.out_features == 3
     assert parts.classes == ()
     assert "has 3 classes" in parts.notes[0]
+    inside = body(3)
+    inside.head = nn.Sequential(nn.Dropout(), inside.head)
+    torch.save(inside.state_dict(), tmp_path / "three.pth")
+    assert with_weights(lambda count: body(count or 5), spec, Preprocessing(size=24), names).module.head.out_features == 3
     assert with_weights(lambda count: body(count or 5), NetworkSpec("mine", "random"), Preprocessing(), names).classes == names
     wider = body()
     wider.conv = nn.Conv2d(3, 9, 3)
