@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ from typer.testing import CliRunner
 from cnnvis_cli.cli.app import app
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.networks.load import NetworkSpec, load_network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured of networks is not kept in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNVIS_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -95,8 +95,7 @@ def _codes(
 def _told(network: Network, layer: str, pictures: Tensor, size: int) -> Tensor:
     """The code; a size that the network cannot take is told here, before any work."""
     try:
-        with network.told(size, size):
-            return inversion.layer_code(network, layer, pictures)
+        return inversion.layer_code(network, layer, pictures)
     except SizeError as error:
         raise UserError(f"{error} Try size={network.size}.") from None
 

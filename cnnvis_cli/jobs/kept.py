@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.check import check_device, check_files
 from cnnvis_cli.jobs.fresh import outdated
 from cnnvis_cli.jobs.names import config_hash, safe_name
 from cnnvis_cli.jobs.record import Record, difference, read_record
@@ -41,6 +42,8 @@ def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: st
     old = kept_record(command, config, folder, overwrite=overwrite)
     if old is not None:
         return Ran(old, folder, fresh=False)
+    check_files(config)
+    check_device(device)
     from cnnvis_cli.jobs.run import run_alone
     from cnnvis_cli.jobs.session import make_session
 
