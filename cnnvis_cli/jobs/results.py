@@ -15,8 +15,7 @@ from torch import Tensor
 from cnnvis_cli import __version__
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.atomic import atomic
-from cnnvis_cli.jobs.names import safe_name
-from cnnvis_cli.jobs.record import Record, read_record
+from cnnvis_cli.jobs.record import Record, read_record, safe_name
 from cnnvis_cli.pictures.read import PictureFile, read
 from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gif, write_png, write_video
 
