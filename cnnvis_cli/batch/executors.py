@@ -79,11 +79,13 @@ class Here:
 
 
 class _Told(Interrupt):
-    """A worker's: asked by its runner alone. Ctrl-C on the terminal goes to the runner, which passes it on."""
+    """A worker's: asked by its runner alone. Ctrl-C on the terminal, or its end, goes to the runner, which passes it on."""
 
     def __init__(self) -> None:
         super().__init__()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "asked", True))
 
     @contextmanager

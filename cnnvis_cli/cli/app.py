@@ -6,7 +6,6 @@ Never imports torch: what does is imported inside the functions.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ import typer
 from typer.core import TyperCommand
 
 from cnnvis_cli import __version__
+from cnnvis_cli.cli.streams import open_streams, silence_stdout
+from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
 from cnnvis_cli.registry import COMMANDS, config_class
 
 app = typer.Typer(
@@ -49,7 +50,6 @@ TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow model=packa
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn errors into one clear line each on stderr and the exit code that fits."""
-    from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
 
     def say(message: str) -> None:
         print(f"cnnvis: {message}", file=sys.stderr, flush=True)
@@ -57,7 +57,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # the reader of stdout has left, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         raise typer.Exit(1) from None
     except (UserError, RunError, Interrupted, KeyboardInterrupt) as error:
         for problem in in_words(error):
@@ -267,7 +267,10 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """The entry point of the shell command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no UTF-8 go out as they came in
-    return app(args=arguments, prog_name="cnnvis")
+    """Read the command line (`arguments`, or the process's own) and do what it says."""
+    open_streams()
+    try:
+        return app(args=arguments, prog_name="cnnvis")
+    except RunError as error:  # of what is printed outside of any command, as `--help`
+        print(f"cnnvis: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -64,7 +64,7 @@ def _rich_bar(label: str, total: int) -> Iterator[Task]:
 
 
 class Interrupt:
-    """Whether Ctrl-C (or SIGTERM) came. The first asks the run to stop where it can be resumed; a second one kills it."""
+    """Whether Ctrl-C (SIGTERM, SIGHUP) came. The first asks the run to stop where it can be resumed; a second one kills it."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -85,9 +85,16 @@ class Interrupt:
             self.asked = True
             print("stopping after this step (Ctrl-C again to stop at once) ...", file=sys.stderr, flush=True)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in _signals()}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that ask a run to stop. A hangup that is ignored already (`nohup`) stays so."""
+    hangup = getattr(signal, "SIGHUP", None)
+    ignored = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [hangup])]

@@ -232,12 +232,13 @@ def test_a_sheet_interrupted_in_its_second_batch_goes_on_there(cnnvis: Run) -> N
     assert not job.resume.path.exists()
 
 
-def test_ctrl_c_then_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_then_the_same_command_gives_the_same_bytes(tmp_path: Path, number: signal.Signals) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     process = _start(broken)
     _wait_for_step(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=300)
     if process.returncode == 0:
         pytest.skip("the run ended before the signal came")
