@@ -52,7 +52,8 @@ def check_device(name: str) -> None:
 
 def _values(config: CommandConfig, key: str) -> Iterable[str]:
     value: Any = getattr(config, key, None)
-    return [value] if isinstance(value, str) and value else value if isinstance(value, list | tuple) else ()
+    several = value if isinstance(value, list | tuple) else [value]
+    return [one for one in several if isinstance(one, str) and one]  # evolve's `mean` is of numbers
 
 
 def names_network_parts(config: CommandConfig) -> bool:
