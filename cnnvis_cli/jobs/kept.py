@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.jobs.check import check_device, check_files
+from cnnvis_cli.jobs.check import check_bundled_classes, check_device, check_files
 from cnnvis_cli.jobs.fresh import outdated
 from cnnvis_cli.jobs.names import config_hash, safe_name
 from cnnvis_cli.jobs.record import Record, difference, read_record
@@ -43,6 +43,7 @@ def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: st
     if old is not None:
         return Ran(old, folder, fresh=False)
     check_files(config)
+    check_bundled_classes(config)
     check_device(device)
     from cnnvis_cli.jobs.run import run_alone
     from cnnvis_cli.jobs.session import make_session
