@@ -41,7 +41,7 @@ def test_its_card_keeps_the_aims(twin: Network, minivgg: Network) -> None:
     scores = json.loads(card["scores"])
     assert scores["caltech101_clean"] >= 0.8 * 0.774
     assert scores["imagenette_clean"] >= 0.8 * 0.881
-    assert (scores["caltech101_l2_1"] + scores["imagenette_l2_1"]) / 2 >= 0.5
+    assert (scores["caltech101_l2_1"] + scores["imagenette_l2_1"]) / 2 >= 0.6
 
 
 def test_it_withstands_what_fools_its_twin(twin: Network, minivgg: Network, photographs: tuple[Tensor, Tensor]) -> None:
