@@ -44,7 +44,7 @@ def run(config: FoolConfig, job: Job) -> None:
         job.warn(warning)
     attacked = _attacked(config, job, network, pictures, goal)
     rows = [
-        _row(config, job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
+        _row(job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
         for number, case in enumerate(cases)
     ]
     _compare(config, job, cases, rows)
@@ -150,7 +150,6 @@ def _advance(bar: Task, step: int, values: Tensor, pictures: Tensor) -> None:
 
 @torch.no_grad()
 def _row(
-    config: FoolConfig,
     job: Job,
     network: Network,
     case: Case,
