@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -80,3 +82,17 @@ def cnnvis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """Three classes that differ in colour, and a bright square in each picture at a place of its own."""
+    folder, random = tmp_path / "collection", np.random.default_rng(0)
+    for label, color in (("red", (150, 20, 20)), ("green", (20, 150, 20)), ("blue", (20, 20, 150))):
+        (folder / label).mkdir(parents=True)
+        for number in range(5):
+            values = np.clip(np.array(color) + random.normal(0, 12, (100, 100, 3)), 0, 255).astype(np.uint8)
+            y, x = random.integers(10, 70, 2)
+            values[y : y + 16, x : x + 16] = 255
+            Image.fromarray(values).save(folder / label / f"{number}.png")
+    return folder

@@ -14,8 +14,7 @@ from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
 from cnnvis_cli.errors import ConfigError, UserError
-from cnnvis_cli.jobs.names import config_hash, safe_name
-from cnnvis_cli.jobs.record import difference
+from cnnvis_cli.jobs.record import config_hash, difference, safe_name
 from cnnvis_cli.registry import config_class
 
 MANY = 10_000

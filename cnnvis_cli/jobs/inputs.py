@@ -78,7 +78,7 @@ class Inputs:
         """One picture (1, 3, H, W) in [0, 1] at its own size on the job's device; its hash goes into the record."""
         self.digest(source)
         self.last = printable(source.address)
-        picture = read.read_given(source)
+        picture = read.read(source)
         self.last += f" ({picture.shape[3]} x {picture.shape[2]} px)"
         return picture.to(self.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +25,6 @@ __all__ = [
     "find_pictures",
     "open_rgb",
     "read",
-    "read_given",
     "resize",
     "resize_short",
     "sample",
@@ -64,6 +64,10 @@ def open_rgb(source: PictureFile) -> Image.Image:
         raise UserError(f"{shown} is not a picture that can be read (or it is damaged).") from None
     except Exception as error:  # Pillow's decoders raise a great many kinds on damaged files
         raise UserError(f"cannot read the picture {shown}: {str(error).rstrip('.') or type(error).__name__}.") from None
+    short, long = sorted(picture.size)
+    if long > NARROWEST * short:
+        size = f"{picture.width} x {picture.height}"
+        raise UserError(f"{shown} has {size} px; pictures up to {NARROWEST} times as long as wide are taken. Pad or crop it.")
     if sixteen:
         values = np.asarray(picture, dtype=np.float64) / 65535
         picture = Image.fromarray((values * 255).round().clip(0, 255).astype(np.uint8))
@@ -130,15 +134,10 @@ def read(source: PictureFile) -> Tensor:
     return to_tensor(open_rgb(source))
 
 
-def read_given(source: PictureFile) -> Tensor:
-    """A picture that a user gives, as `read`. Raises UserError for strips, which no network's size does justice to."""
-    picture = read(source)
-    short, long = sorted(picture.shape[2:])
-    if long > NARROWEST * short:
-        size = f"{picture.shape[3]} x {picture.shape[2]} px"
-        shown = printable(str(source.path))
-        raise UserError(f"{shown} has {size}; pictures up to {NARROWEST} times as long as wide are taken. Pad or crop it.")
-    return picture
+def reload(path: Path) -> Tensor:
+    """(1, 3, H, W) in [0, 1] of a PNG that was written here, of any shape."""
+    with Image.open(path) as picture:
+        return to_tensor(picture.convert("RGB"))
 
 
 def resize(pictures: Tensor, height: int, width: int) -> Tensor:

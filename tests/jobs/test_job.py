@@ -71,3 +71,10 @@ def test_memory_that_runs_out_has_one_name_and_a_batch_is_halved_to_one() -> Non
     with pytest.raises(RuntimeError, match="else"), out_of_memory_is_said():
         raise RuntimeError("something else")
     assert halved(FiltersConfig()) is None, "a command without a batch has nothing to halve"
+
+
+def test_a_sheet_of_any_shape_is_reloaded(tmp_path: Path) -> None:
+    job = Job("filters", FiltersConfig(name="a"), tmp_path, quiet())  # type: ignore[arg-type]
+    tall = torch.rand(3, 400, 3, generator=torch.Generator().manual_seed(0))
+    saved = job.results.save_picture(tall)
+    torch.testing.assert_close(saved[0], (tall * 255).round() / 255)

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.pictures.read import SAMPLES, PictureFile, find_pictures, open_rgb, read, read_given, to_square, to_tensor
+from cnnvis_cli.pictures.read import SAMPLES, PictureFile, find_pictures, open_rgb, read, to_square, to_tensor
 
 
 def ramp(height: int = 24, width: int = 40) -> Image.Image:
@@ -214,7 +214,7 @@ def test_a_phones_second_frame_is_passed_over(tmp_path: Path) -> None:
 def test_a_strip_is_refused_by_name(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "strip.png")
     with pytest.raises(UserError, match=r"strip\.png has .* 16 times"):
-        read_given(PictureFile("strip", tmp_path / "strip.png"))
+        open_rgb(PictureFile("strip", tmp_path / "strip.png"))
 
 
 def test_hidden_files_are_passed_over_and_links_followed_once(tmp_path: Path) -> None:
