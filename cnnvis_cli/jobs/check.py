@@ -5,13 +5,16 @@ The first half imports no torch, so that such a mistake is told at once.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnvis_cli.config.base import CommandConfig, NetworkConfig
+from cnnvis_cli.engine.network.classes import find_class
 from cnnvis_cli.errors import UserError
+from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.pictures.find import SUFFIXES, find_pictures
 
 if TYPE_CHECKING:
@@ -44,6 +47,21 @@ def check_files(config: CommandConfig) -> None:
                 raise UserError(f"no {key} file '{what}'.")
 
 
+def check_bundled_classes(config: CommandConfig) -> None:
+    """Raises UserError for a class that a bundled network does not know: its names stand in its file. Imports no torch."""
+    model = getattr(config, "model", "")
+    path = assets_folder() / f"{model}.safetensors"
+    if not isinstance(config, NetworkConfig) or config.weights or config.classes or ":" in model or not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    names = json.loads(head.get("__metadata__", {}).get("classes", "[]"))
+    for key, words in _CLASSES.items():
+        for name in _values(config, key) if names else ():
+            if name not in words and (":" not in name or name in names):
+                find_class(names, name.strip("\"'"), model)
+
+
 def check_device(name: str) -> None:
     """Raises UserError for what cannot be a device. Imports no torch: whether this machine has it is seen later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
@@ -52,7 +70,8 @@ def check_device(name: str) -> None:
 
 def _values(config: CommandConfig, key: str) -> Iterable[str]:
     value: Any = getattr(config, key, None)
-    return [value] if isinstance(value, str) and value else value if isinstance(value, list | tuple) else ()
+    several = value if isinstance(value, list | tuple) else [value]
+    return [one for one in several if isinstance(one, str) and one]  # evolve's `mean` is of numbers
 
 
 def names_network_parts(config: CommandConfig) -> bool:
@@ -91,6 +110,7 @@ def check_network(config: NetworkConfig, network: Network) -> None:
 def check_all(config: CommandConfig, device: str, **flags: bool) -> None:
     """Everything above. The network is loaded only where the config names something of it, and never downloaded."""
     check_files(config)
+    check_bundled_classes(config)
     check_device(device)
     if device not in ("auto", "cpu"):
         from cnnvis_cli.engine.devices import select_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.jobs.check import check_device, check_files
+from cnnvis_cli.jobs.check import check_bundled_classes, check_device, check_files
 from cnnvis_cli.jobs.kept import kept_record
 from cnnvis_cli.jobs.report import Ran
 
@@ -16,6 +16,7 @@ def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: st
     if old is not None:
         return Ran(old, folder, fresh=False)
     check_files(config)
+    check_bundled_classes(config)
     check_device(device)
     from cnnvis_cli.jobs.run import run_alone
     from cnnvis_cli.jobs.session import make_session

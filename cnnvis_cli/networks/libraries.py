@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import sys
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,6 @@ def _download(best: Any, spec: NetworkSpec) -> dict[str, Tensor]:
 def from_timm(spec: NetworkSpec) -> Parts:
     """`timm:NAME`, also with a tag (`timm:resnet18.a1_in1k`), with preprocessing and class names from timm's own config."""
     name = spec.model.removeprefix("timm:")
-    if spec.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        if (hub := sys.modules.get("huggingface_hub.constants")) is not None:
-            hub.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     try:
         import timm
     except ImportError:
@@ -127,19 +124,42 @@ def from_timm(spec: NetworkSpec) -> Parts:
     classes = _timm_classes(module)
     if spec.weights:
         return with_weights(build, spec, preprocessing, classes)
-    try:
-        module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # of the hub's many kinds, and timm's own
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        offline = (
-            "--offline, and its weights are not in the cache"
-            if spec.offline
-            else f"could not download its weights: {lines[0][:160]}"
-        )
-        raise UserError(
-            f"model={spec.model}: {offline}. Use weights=PATH or weights=random. (bundled, always there: {ALWAYS_THERE})"
-        ) from None
+    module = _pretrained(name, spec)
     return Parts(module, preprocessing, classes, digest_of(module.state_dict()))
+
+
+def _pretrained(name: str, spec: NetworkSpec) -> nn.Module:
+    """timm's weights from its cache, or from the network unless `offline`."""
+    import huggingface_hub.constants as hub
+    import timm
+
+    hub_logs = logging.getLogger("huggingface_hub")
+    before, level = hub.HF_HUB_OFFLINE, hub_logs.level
+    hub.HF_HUB_OFFLINE = spec.offline or not _reachable("huggingface.co")  # it would try for a minute
+    hub_logs.setLevel(logging.CRITICAL)
+    try:
+        return timm.create_model(name, pretrained=True)
+    except Exception as error:  # of the hub's many kinds, and timm's own
+        reason = f"could not download its weights: {(str(error).strip().splitlines() or [type(error).__name__])[0][:160]}"
+        if hub.HF_HUB_OFFLINE:
+            why = "--offline" if spec.offline else "huggingface.co cannot be reached"
+            reason = f"{why}, and its weights are not in the cache"
+        remedy = f"Use weights=PATH or weights=random. (bundled, always there: {ALWAYS_THERE})"
+        raise UserError(f"model={spec.model}: {reason}. {remedy}") from None
+    finally:
+        hub.HF_HUB_OFFLINE = before
+        hub_logs.setLevel(level)
+
+
+def _reachable(host: str) -> bool:
+    """Whether its name can be looked up, or a proxy does that."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT")):
+        return True
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _timm_classes(module: nn.Module) -> tuple[str, ...]:

@@ -46,14 +46,15 @@ def test_what_is_there_passes(cnnvis: Callable[..., Any]) -> None:
         assert "command: " in ran.out
 
 
-def test_a_missing_picture_is_told_without_torch() -> None:
+@pytest.mark.parametrize("word", ["image=nowhere.png", "target=motorbik", "weights=nowhere.pth"])
+def test_what_needs_no_torch_is_told_without_it(word: str) -> None:
     code = (
         "import sys\n"
         "from cnnvis_cli.cli.app import main\n"
-        "try:\n    main(['saliency', 'image=nowhere.png'])\n"
+        f"try:\n    main(['saliency', {word!r}])\n"
         "except SystemExit as end:\n    assert end.code == 2, end.code\n"
         "assert 'torch' not in sys.modules\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert "nowhere.png" in ran.stderr
+    assert word.partition("=")[2] in ran.stderr

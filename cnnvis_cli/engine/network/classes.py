@@ -1,12 +1,15 @@
-"""Names of a network's classes: one for each number it answers with, told apart, found by name or number."""
+"""Names of a network's classes: one for each number it answers with, told apart, found by name or number. Imports no torch."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cnnvis_cli.engine.errors import Refused, UserError, did_you_mean
-from cnnvis_cli.engine.network.outputs import Reading
+
+if TYPE_CHECKING:
+    from cnnvis_cli.engine.network.outputs import Reading
 
 
 def labels_of(names: Sequence[str], reading: Reading) -> tuple[str, ...]:
