@@ -12,7 +12,7 @@ from typing import Any
 from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, must_be_there
 from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
+from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, variables_of, without_idle
 from cnnvis_cli.errors import ConfigError, UserError
 from cnnvis_cli.jobs.names import config_hash, safe_name
 from cnnvis_cli.jobs.record import difference
@@ -76,14 +76,24 @@ def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
     schema = config_class(entry.command)
     own = [word for word in settings if word.partition("=")[0].strip().partition(".")[0] in schema.model_fields]
     over = parse_settings(own, schema)
-    over = merge(environment_settings(schema, os.environ), over)
+    variables = environment_settings(schema, os.environ)
+    origins = variables_of(variables) | dict.fromkeys(over, "command line")
+    over = merge(variables, over)
     below = merge(entry.defaults, entry.settings)
+    # What is said for many jobs is meant for those where it means something; of an entry's own settings at least for one.
+    shared = entry.settings.keys() - over.keys() if entry.axes else set()
+    general = (over.keys() | entry.defaults.keys() | shared) - (entry.settings.keys() - shared)
+    idle: set[str] = {*shared}
     folder = f"{root}/{entry.out}"
     problems: list[str] = []
 
     def build(point: Point) -> CommandConfig | None:
         try:
-            return build_config(schema, merge(merge(below, point), over))
+            values = merge(merge(below, point), over)
+            kept = without_idle(schema, values, general - (point.keys() - over.keys()))
+            config = build_config(schema, kept, origins)
+            idle.intersection_update(values.keys() - kept.keys())
+            return config
         except ConfigError as error:
             problems.extend(f"{entry.place}{_marked(point, error)}.{problem}" for problem in error.problems)
             return None
@@ -102,6 +112,7 @@ def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
         if name != config.name:
             config = config.model_copy(update={"name": name})
         jobs.append(Planned(entry.place + _marked(point), entry.command, config, folder))
+    problems += [f"{entry.place}.{key}: has no effect in any of its {entry.count} jobs." for key in sorted(idle) if jobs]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return jobs

@@ -224,7 +224,7 @@ def test_bad_input_is_one_line(cnnvis: Run, settings: list[str], said: str) -> N
         (["stylizer=lenet.safetensors"], "holds"),
         (["stylizer=brick.safetensors", "style=bricks"], "Did you mean 'brick'"),
         (["stylizer=brick.safetensors", "model=lenet"], "was trained with minivgg"),
-        (["stylizer=brick.safetensors", "steps=3"], "steps: of no effect"),
+        (["stylizer=brick.safetensors", "steps=3"], "steps has no effect"),
         (["stylizer=brick.safetensors", "colors=histogram"], "colors=histogram"),
         (["start=stylizer"], "start=stylizer: name it"),
     ],
@@ -246,7 +246,7 @@ def test_kinds_have_their_own_defaults() -> None:
     assert build_config(TrainConfig, {}).batch == 4
     resolved = build_config(TrainConfig, {"kind": "network", "attack": "fast"})
     assert build_config(TrainConfig, resolved.model_dump()) == resolved
-    with pytest.raises(ConfigError, match="attack_steps belongs"):
+    with pytest.raises(ConfigError, match="attack_steps has no effect"):
         build_config(TrainConfig, {"kind": "network", "attack": "fast", "attack_steps": "2"})
     stages = build_config(TrainConfig, {"size": [32, 64], "size_shares": [3, 1]})
     assert [stages.stage(progress) for progress in (0, 0.7, 0.75, 0.99, 1.0)] == [0, 0, 1, 1, 1]
