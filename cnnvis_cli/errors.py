@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean
+from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean, shortened
 
-__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "SizeError", "UserError", "did_you_mean", "in_words"]
+__all__ = [
+    "ConfigError",
+    "Interrupted",
+    "OutOfMemory",
+    "RunError",
+    "SizeError",
+    "UserError",
+    "did_you_mean",
+    "in_words",
+    "shortened",
+]
 
 
 class ConfigError(UserError):

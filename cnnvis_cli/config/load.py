@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.errors import ConfigError, UserError, did_you_mean
+from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.files.bundled import configs_folder
 
 C = TypeVar("C", bound=CommandConfig)
@@ -29,12 +29,6 @@ C = TypeVar("C", bound=CommandConfig)
 _MOST_VALUES, _MOST_LEVELS = 1_000_000, 50
 # Variables of the environment that are no keys.
 _VARIABLES = ("CNNVIS_DEVICE", "CNNVIS_OUT", "CNNVIS_OFFLINE", "CNNVIS_DEBUG")
-
-
-def shortened(value: Any, most: int = 80) -> str:
-    """A value in a message: its middle is left out where it is long."""
-    text = str(value)
-    return text if len(text) <= most else f"{text[: most - 20]}...{text[-10:]}"
 
 
 class _Int(int):
