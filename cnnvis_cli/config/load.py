@@ -94,7 +94,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{where}{place} is not YAML: {getattr(error, 'problem', None) or error}.") from None
+        raise UserError(f"{where}{place} is not YAML: {shortened(getattr(error, 'problem', None) or error, 200)}.") from None
 
 
 def read_text(path: Path) -> str:

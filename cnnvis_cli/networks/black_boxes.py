@@ -305,4 +305,4 @@ def outside(
         return Onnx(Path(text).expanduser(), mean, std)
     if ":" in text and "//" not in text:
         return Guarded(load_function(text, trust_code=trust_code), text, timeout)
-    raise UserError(f"evaluator={text} is neither a URL (http://...), nor a file.onnx, nor package.module:function.")
+    raise UserError(f"evaluator={shortened(text)} is neither a URL (http://...), nor a file.onnx, nor package.module:function.")
