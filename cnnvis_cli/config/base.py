@@ -94,7 +94,7 @@ class CommandConfig(BaseModel):
     # Named sets of values that stand between the defaults and what the user gives; a command that has some has a `preset` key.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     preset_key: ClassVar[str] = "preset"
-    # What keys need to have an effect: all of these conditions.
+    # What keys need to have an effect: all of these conditions. (What is switched off, 0 or false, needs none.)
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {}
 
     name: FileName = Field("", description="file name of the result, without suffix; made from the settings if empty")
@@ -133,7 +133,7 @@ class CommandConfig(BaseModel):
         for key, conditions in self.belongs.items():
             value, default = getattr(self, key), type(self).model_fields[key].default
             missing = [condition for condition in conditions if not condition.holds(self)]
-            if missing and value != default and not (key in preset and _same(value, preset[key])):
+            if missing and value and value != default and not (key in preset and _same(value, preset[key])):
                 refused[key] = missing[0].refusal(key, self)
         if refused:
             raise PydanticCustomError("no_effect", "{first}", {"first": next(iter(refused.values())), "refused": refused})

@@ -13,6 +13,9 @@ from cnnvis_cli.config.conditions import Condition, above, only_with
 Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
 
+_CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
+
+
 class MaximizeConfig(NetworkConfig):
     """argmax over x of objective(x) - regularizers(x) ."""
 
@@ -52,7 +55,7 @@ class MaximizeConfig(NetworkConfig):
         "tv_beta": (above("tv"),),
         "blur_sigma": (above("blur_every"),),
         "noise": (Condition("from_noise", (True,), words="random starts: start=noise, diversity above 1", instead="here"),),
-        **{key: (above("crops"),) for key in ("crop_share", "crop_spread", "crop_noise", "fade")},
+        **dict.fromkeys(("crop_share", "crop_spread", "crop_noise", "fade"), (_CROPS,)),
         "diversity_weight": (above("diversity", 1),),
         "diversity_layer": (above("diversity", 1),),
         "pictures": (

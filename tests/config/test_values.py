@@ -69,7 +69,10 @@ def test_what_keys_belong_to_names_keys_and_is_shown(command: str) -> None:
         ),
         (["fool", "kappa=3"], ["kappa has no effect with attack=pgd"]),
         (["maximize", "facets=3"], ["facets has no effect with start=noise: it belongs to start=facets"]),
-        (["maximize", "crop_share=0.3"], ["crop_share has no effect with crops=0: it belongs to crops above 0"]),
+        (
+            ["maximize", "crop_share=0.3"],
+            ["crop_share has no effect with crops=0: it belongs to crops of the picture: crops=8"],
+        ),
         (["maximize", "every=3"], ["every has no effect with frames=false"]),
         (["maximize", "pictures=x"], ["pictures has no effect with neither"]),
         (["dream", "smallest=900", "size=64"], ["smallest 900 is more than the size of 64"]),
@@ -81,7 +84,7 @@ def test_what_keys_belong_to_names_keys_and_is_shown(command: str) -> None:
         (["evolve", "mean=0.5"], ["mean has no effect"]),
         (["style", "stylizer=paintings", "steps=3", "tv=1"], ["steps has no effect", "tv has no effect"]),
         (["style", "budget=90s", "steps=3"], ["steps has no effect beside a budget"]),
-        (["train", "mixup=0.5", "flip=false"], ["mixup has no effect with kind=stylizer", "flip has no effect"]),
+        (["train", "mixup=0.5", "smoothing=0.2"], ["mixup has no effect with kind=stylizer", "smoothing has no effect"]),
         (["maximize", "size=64", "jitter=65"], ["jitter 65 shifts by more than the picture's side of 64"]),
     ],
 )
