@@ -9,6 +9,7 @@ import hashlib
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,12 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_torch(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch notes of odd files is no help to who has one
+        return _unpickled(path)
+
+
+def _unpickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -173,7 +180,8 @@ _HARMLESS = {
 class _Inert:
     """What torch.load wants of a pickle module, with an unpickler that knows tensors and containers and nothing else."""
 
-    class Unpickler(pickle.Unpickler):
+    # The one in Python: that in C keeps what it has read in an array as long as the file pleases, up to all memory.
+    class Unpickler(pickle._Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             module = {"__builtin__": "builtins"}.get(module, module)
             if name in _HARMLESS.get(module, ()) or (module == "torch" and _is_plain(name)):

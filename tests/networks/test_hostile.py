@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,19 @@ def test_files_that_are_no_weights(tmp_path: Path, text: bytes, suffix: str) -> 
         with pytest.raises(UserError) as caught:
             read(file)
         assert "\n" not in str(caught.value)
+
+
+def test_a_few_bytes_do_not_ask_for_all_memory(tmp_path: Path) -> None:
+    """LONG_BINPUT of a large number: an unpickler with an array for its memo makes room for all that are below it."""
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"\x80\x02cos\nsystem\nr" + (2**26).to_bytes(4, "little") + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="not a file of weights"):
+            read_weights(file)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
