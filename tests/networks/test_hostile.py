@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,28 @@ def test_redirects_are_named_and_not_followed(serve: Callable[..., Server]) -> N
     with pytest.raises(RunError, match="redirects to nowhere: give that address, after 1 tries"):
         black_boxes.Http(server.url, retries=3, wait=0.01)(IMAGES)
     assert server.calls == 1
+
+
+def test_an_answer_that_drips_has_the_time_of_one_answer() -> None:
+    """Each byte is in time, and all of them would never be."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop = threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                while not stop.wait(0.05):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(RunError, match=r"has not answered in 0.2 s"):
+                black_boxes.Http(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.2, retries=0)(IMAGES)
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_a_cache_that_holds_anything(tmp_path: Path) -> None:
