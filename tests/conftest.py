@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
 from cnnvis_cli.cli.app import app
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.networks.load import NetworkSpec, load_network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured of networks is not kept in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNVIS_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -72,3 +82,17 @@ def cnnvis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """Three classes that differ in colour, and a bright square in each picture at a place of its own."""
+    folder, random = tmp_path / "collection", np.random.default_rng(0)
+    for label, color in (("red", (150, 20, 20)), ("green", (20, 150, 20)), ("blue", (20, 20, 150))):
+        (folder / label).mkdir(parents=True)
+        for number in range(5):
+            values = np.clip(np.array(color) + random.normal(0, 12, (100, 100, 3)), 0, 255).astype(np.uint8)
+            y, x = random.integers(10, 70, 2)
+            values[y : y + 16, x : x + 16] = 255
+            Image.fromarray(values).save(folder / label / f"{number}.png")
+    return folder

@@ -14,11 +14,11 @@ from typing import Any
 from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, must_be_there
 from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
-from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, variables_of, without_idle
+from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, without_idle
+from cnnvis_cli.config.variables import variables_of
 from cnnvis_cli.errors import ConfigError, UserError
 from cnnvis_cli.errors import shortened as brief
-from cnnvis_cli.jobs.names import config_hash, safe_name
-from cnnvis_cli.jobs.record import difference
+from cnnvis_cli.jobs.record import config_hash, difference, safe_name
 from cnnvis_cli.registry import config_class
 
 MANY, TOO_MANY = 10_000, 10_000_000

@@ -15,8 +15,9 @@ from cnnvis_cli.batch.jobsfile import place_of, read_jobs
 from cnnvis_cli.batch.places import check_writable, filesystem, is_address, read_result
 from cnnvis_cli.batch.plan import Planned, make_plan, parse_shard, partition
 from cnnvis_cli.config.load import find_config
-from cnnvis_cli.errors import Interrupted, RunError
+from cnnvis_cli.errors import Interrupted, RunError, UserError
 from cnnvis_cli.files.atomic import atomic
+from cnnvis_cli.jobs.check import check_device
 from cnnvis_cli.jobs.progress import Interrupt, Task, track
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ def plan_of(file: str, settings: Sequence[str], options: Options) -> tuple[str, 
 
 
 def show_plan(file: str, settings: Sequence[str], options: Options) -> None:
-    """What would be run, and what of it is there already, on stdout."""
+    """What would be run, and what of it is there already, on stdout. UserError for an engine or device that cannot be."""
+    if options.engine not in ("local", "ray"):
+        raise UserError(f"--engine {options.engine}: must be local or ray.")
+    for device in options.devices:
+        check_device(device)
     _, plan = plan_of(file, settings, options)
     todo = {job.sidecar for job in partition(plan, overwrite=options.overwrite)[0]}
     if options.as_json:

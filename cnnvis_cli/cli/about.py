@@ -32,19 +32,22 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     from cnnvis_cli.engine.locality.receptive_field import receptive_fields
     from cnnvis_cli.jobs.session import make_session
     from cnnvis_cli.networks.load import BUNDLED
+    from cnnvis_cli.networks.user_code import prints_to_stderr
 
-    weights = [] if model in BUNDLED or ":" in model else ["weights=random"]
+    own = model in BUNDLED or (":" in model and not model.startswith("timm:"))
+    weights = [] if own else ["weights=random"]
     config = load_config(NetworkConfig, "layers", settings=[*weights, *settings, f"model={model}"], environment={})
     session = make_session("cpu", offline=offline, trust_code=trust_code)
-    network, _ = session.network(config)
+    with prints_to_stderr():  # its own code may print in every pass
+        network, _ = session.network(config)
+        sizes, fields = network.sizes, receptive_fields(network)
     steady = "steady" if network.steady else "answers otherwise each time"
-    print(f"returns {network.reading.describe()}; takes {network.sizes.describe()}; maps {_orders(network)}; {steady}")
+    print(f"returns {network.reading.describe()}; takes {sizes.describe()}; maps {_orders(network)}; {steady}")
     aliases = {layer: alias for alias, layer in network.aliases.items()}
     names = [
         f"{layer.name} ({aliases[layer.name]})" if layer.name in aliases else layer.name for layer in network.layers.values()
     ]
     width = max(map(len, names))
-    fields = receptive_fields(network)
     print(f"{'layer':<{width}} {'kind':<20} {'channels':>8} {'size':>9} {'receptive field':>22}")
     for name, layer in zip(names, network.layers.values(), strict=True):
         size = "x".join(map(str, layer.shape[1:])) or "-"
@@ -84,7 +87,13 @@ def print_doctor() -> None:
     print(f"cnnvis {__version__}, Python {platform.python_version()} on {platform.platform()}")
     for name in ("torch", "torchvision", "numpy", "pillow", "pydantic", "typer", "scikit-image", "scikit-learn"):
         print(f"  {name} {metadata.version(name)}")
-    for extra, package in (("video", "imageio-ffmpeg"), ("onnx", "onnxruntime"), ("ray", "ray"), ("timm", "timm")):
+    for extra, package in (
+        ("video", "imageio-ffmpeg"),
+        ("onnx", "onnxruntime"),
+        ("ray", "ray"),
+        ("timm", "timm"),
+        ("heif", "pillow-heif"),
+    ):
         try:
             print(f"  {package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

@@ -99,11 +99,13 @@ def _technique(command: str) -> Callable[..., None]:
             folder = out or Path("runs") / command
             if dry_run:
                 from cnnvis_cli.cli.help import config_yaml
+                from cnnvis_cli.jobs.check import check_all
 
+                check_all(values, device, offline=offline, trust_code=trust_code, quiet=True)
                 print(config_yaml(command, values), end="")
                 return
-            from cnnvis_cli.jobs.kept import run_or_keep
             from cnnvis_cli.jobs.report import report
+            from cnnvis_cli.jobs.start import run_or_keep
 
             flags = {"quiet": quiet, "overwrite": overwrite, "offline": offline, "trust_code": trust_code}
             report(run_or_keep(command, values, folder, device=device, **flags), as_json=as_json, quiet=quiet)

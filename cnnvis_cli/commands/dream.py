@@ -11,6 +11,7 @@ from torch import Tensor
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.config.dream import DreamConfig
 from cnnvis_cli.engine.locality.tiled_objective import score_by_tiles, value_gradient_by_tiles
+from cnnvis_cli.engine.network.activations import middle_layer
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import score, value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, Outcome
@@ -36,7 +37,7 @@ def run(config: DreamConfig, job: Job) -> None:
         need_video()
     network = job.inputs.network(config)
     objectives = _objectives(config, job, network)
-    picture = _picture(config, job, network)
+    picture = _at_its_size(config, job, network, objectives, _picture(config, job, network))
     dreams = [_dream(config, job, network, objective, picture) for objective in objectives]
     pictures = [outcomes[-1].pictures for outcomes in dreams]
     if len(pictures) == 1:
@@ -63,10 +64,21 @@ def _objectives(config: DreamConfig, job: Job, network: Network) -> list[Objecti
         names = trunk(network) if list(config.layers) == ["all"] else list(config.layers)
         found = [layer_energy(name) for name in names if network.layer(name).spatial or list(config.layers) != ["all"]]
     else:
-        found = parse_objectives(config.objective, network)
+        found = parse_objectives(_objective_of(config, job, network), network)
         if len(found) > 1:
             raise UserError(f"'{config.objective}' names {len(found)} objectives; a dream has one. A sheet is made by layers=.")
     return [_guided(config, job, network, one) for one in found] if config.guide else found
+
+
+def _objective_of(config: DreamConfig, job: Job, network: Network) -> str:
+    """What is asked for; the default where a network has no layer of that name is its middle one."""
+    default = DreamConfig.model_fields["objective"].default
+    name = default.partition(":")[2]
+    if config.objective != default or name in network.layers or name in network.aliases:
+        return config.objective
+    middle = middle_layer(network)
+    job.say(f"cnnvis: {network.name} has no {name}: its middle layer {middle} dreams (layer=NAME chooses)")
+    return f"layer:{middle}"
 
 
 def _guided(config: DreamConfig, job: Job, network: Network, objective: Objective) -> Objective:
@@ -89,6 +101,20 @@ def _picture(config: DreamConfig, job: Job, network: Network) -> Tensor:
         picture = (0.5 + 0.1 * noise([config.seed], 3, side, side)).clamp(0, 1).to(network.device)
     else:
         picture = _fitted(config, job.inputs.read_one(config.image))
+    return picture
+
+
+def _at_its_size(config: DreamConfig, job: Job, network: Network, objectives: Sequence[Objective], picture: Tensor) -> Tensor:
+    """The picture, brought to the one size that a network takes where an objective needs the whole of such a network."""
+    side = network.size
+    if not network.fixed_size or picture.shape[-2:] == (side, side):
+        return picture
+    try:
+        for objective in objectives:
+            _score(config, network, objective, picture)
+    except SizeError as error:
+        job.say(f"cnnvis: {error} It dreams at its own size, in one octave.")
+        return dream.resampled(picture, (side, side)).clamp(0, 1)
     return picture
 
 
@@ -127,20 +153,21 @@ def _loop(config: DreamConfig, network: Network, objective: Objective, start: Te
 def _dream(config: DreamConfig, job: Job, network: Network, objective: Objective, picture: Tensor) -> list[Outcome]:
     height, width = picture.shape[-2:]
     sizes = dream.octave_sizes(height, width, config.octaves, config.scale, config.smallest)
-    _score(config, network, objective, dream.resampled(picture, sizes[0]).clamp(0, 1))  # a size that is too small fails here
+    try:
+        _score(config, network, objective, dream.resampled(picture, sizes[0]).clamp(0, 1))
+    except SizeError as error:
+        if not network.fixed_size:
+            raise UserError(f"{error} Use size=, raise smallest=, or name a layer before its linear ones.") from None
+        sizes = [(height, width)]
     stages = dream.octaves(picture, sizes, lambda start: _loop(config, network, objective, start, config.steps))
     return job.loops.run_stages(stages, config.steps * len(stages), objective.label)
 
 
 def _score(config: DreamConfig, network: Network, objective: Objective, pictures: Tensor) -> float:
-    """The objective of a picture as it is; a size the network cannot take is told here."""
-    try:
-        with network.told(pictures.shape[2], pictures.shape[3]):
-            if _tiled(config, pictures.shape[-2:]):
-                return score_by_tiles(network, objective, pictures, config.tile).item()
-            return score(network, objective, pictures).item()
-    except SizeError as error:
-        raise UserError(f"{error} Use size=, raise smallest=, or name a layer before its linear ones.") from None
+    """The objective of a picture as it is. Raises SizeError where the network does not take its size."""
+    if _tiled(config, pictures.shape[-2:]):
+        return score_by_tiles(network, objective, pictures, config.tile).item()
+    return score(network, objective, pictures).item()
 
 
 def _octave(config: DreamConfig, network: Network, objective: Objective, picture: Tensor, outcome: Outcome) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from cnnvis_cli.pictures.plots import line
 from cnnvis_cli.pictures.read import to_square
 from cnnvis_cli.pictures.sheet import sheet
 
+# Pictures on the sheet that compares before and after; the others have files of their own.
+COMPARED = 36
+
 
 def run(config: FoolConfig, job: Job) -> None:
     network = job.inputs.network(config)
@@ -44,7 +47,7 @@ def run(config: FoolConfig, job: Job) -> None:
         job.warn(warning)
     attacked = _attacked(config, job, network, pictures, goal)
     rows = [
-        _row(config, job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
+        _row(job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
         for number, case in enumerate(cases)
     ]
     _compare(config, job, cases, rows)
@@ -150,7 +153,6 @@ def _advance(bar: Task, step: int, values: Tensor, pictures: Tensor) -> None:
 
 @torch.no_grad()
 def _row(
-    config: FoolConfig,
     job: Job,
     network: Network,
     case: Case,
@@ -204,17 +206,20 @@ def _top(network: Network, probabilities: Tensor, count: int = 5) -> list[dict[s
 def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[str, Any]]) -> None:
     """Before, the change magnified around grey, after; each with what the network says. And the change as a picture."""
     tiles, captions = [], []
-    for case, row in zip(cases, rows, strict=True):
+    for number, (case, row) in enumerate(zip(cases, rows, strict=True)):
         change = (row["saved"] - case.picture)[0]
         shown, factor = _shown(config, change)
         job.results.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
+        if number >= COMPARED:
+            continue
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
             f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
             f"change x {factor:.0f}",
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
-    job.results.save_image(sheet(tiles, captions, columns=3).image, "compare")
+    beside = 1 if len(cases) <= 4 else 2 if len(cases) <= 16 else 3
+    job.results.save_image(sheet(tiles, captions, columns=3 * beside).image, "compare")
 
 
 def _shown(config: FoolConfig, change: Tensor) -> tuple[Tensor, float]:

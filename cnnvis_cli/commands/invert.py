@@ -82,21 +82,20 @@ def _codes(
     if config.code:
         return {layers[0]: inversion.check_code(network, layers[0], _read_code(config.code), size)}
     if original is not None:
-        return {layer: _told(network, layer, original, size) for layer in layers}
+        return {layer: _told(network, layer, original) for layer in layers}
     pictures = [to_square(job.inputs.read(source), size) for source in find_pictures(config.mean)]
     job.record.note(pictures=len(pictures))
     codes: dict[str, Tensor] = {}
     for layer in layers:
-        codes[layer] = torch.stack([_told(network, layer, picture, size)[0] for picture in pictures]).mean(0, keepdim=True)
+        codes[layer] = torch.stack([_told(network, layer, picture)[0] for picture in pictures]).mean(0, keepdim=True)
         job.check_interrupt()
     return codes
 
 
-def _told(network: Network, layer: str, pictures: Tensor, size: int) -> Tensor:
+def _told(network: Network, layer: str, pictures: Tensor) -> Tensor:
     """The code; a size that the network cannot take is told here, before any work."""
     try:
-        with network.told(size, size):
-            return inversion.layer_code(network, layer, pictures)
+        return inversion.layer_code(network, layer, pictures)
     except SizeError as error:
         raise UserError(f"{error} Try size={network.size}.") from None
 

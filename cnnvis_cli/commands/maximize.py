@@ -222,8 +222,7 @@ def _score(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], pi
     try:
         for unit, picture in zip(batch, pictures.split(1), strict=True):
             views = _views(config, network, picture)
-            with network.told(*views.shape[-2:]):
-                values.append(score(network, unit.objective, views).mean().cpu())
+            values.append(score(network, unit.objective, views).mean().cpu())
     except SizeError as error:
         raise UserError(f"{error} Try size={network.size}.") from None
     return torch.stack(values)

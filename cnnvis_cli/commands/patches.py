@@ -28,7 +28,10 @@ Patch = dict[str, Any]
 def run(config: PatchesConfig, job: Job) -> None:
     network = job.inputs.network(config)
     layer = config.layer or middle_layer(network)
-    units = parse_numbers(config.channel, network.layer(layer).channels, f"channel of {layer}")
+    count = network.layer(layer).channels
+    default = PatchesConfig.model_fields["channel"].default
+    few = f"0-{count - 1}" if config.channel == default and count <= int(default.rpartition("-")[2]) else config.channel
+    units = parse_numbers(few, count, f"channel of {layer}")
     sources = find_pictures(config.images)
     found = _search(config, job, network, layer, units, sources)
     field = receptive_fields(network)[network.layer(layer).name]

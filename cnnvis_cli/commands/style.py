@@ -20,7 +20,16 @@ from cnnvis_cli.engine.optim.loop import Loop
 from cnnvis_cli.engine.pixels import luma
 from cnnvis_cli.engine.statistics import Summary
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, balance, codes, other_layers, shares, stride, summarize
+from cnnvis_cli.engine.synthesis.style import (
+    Region,
+    StyleLoss,
+    balance,
+    content_features,
+    other_layers,
+    shares,
+    stride,
+    summarize,
+)
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
@@ -174,7 +183,7 @@ class Transfer:
         start = self._start(bled, generator, size) if before is None else bled(self._cropped(before, plan.sizes[number - 1]))
         tile = plan.tile_at(size)
         tiled = Tiled(network, [*self.layers, *self.content_layers], tile) if tile else None
-        code = codes(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
+        code = content_features(network, bled(self.content), list(self.content_layers), smooth=self.smooth, tiled=tiled)
         statistic = multiscale.statistic_of(config, generator, update == "adam")
         loss = StyleLoss(
             statistic,

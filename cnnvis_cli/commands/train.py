@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from cnnvis_cli.commands.shared.train_network import Classifier
-from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
+from cnnvis_cli.commands.shared.train_painting import train_painting
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.jobs.job import Job
 
-_KINDS: dict[str, type[Classifier] | type[StylizerTraining]] = {"network": Classifier, "stylizer": StylizerTraining}
-
 
 def run(config: TrainConfig, job: Job) -> None:
-    _KINDS[config.kind](config, job).run()
+    if config.kind == "stylizer":
+        train_painting(config, job)
+    else:
+        Classifier(config, job).run()

@@ -169,7 +169,7 @@ class NetworkConfig(CommandConfig):
 class CollectionConfig(NetworkConfig):
     """A command that compares a layer's features of many pictures, which are kept on disk."""
 
-    images: TextList = Field(("sample:*",), description="where to look: folders (each a class), globs, files or samples")
+    images: TextList = Field(("sample:caltech",), description="where to look: folders (each a class), globs, files or samples")
     layer: Text = Field("", description="whose features; what the classifier reads if empty. Maps are averaged over places")
     index: Text = Field("", description="folder of the features on disk; OUT/index if empty")
     batch: int = Field(32, ge=1, description="pictures at once")

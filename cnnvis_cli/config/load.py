@@ -5,12 +5,11 @@ Precedence: flag > key=value > CNNVIS_KEY > file > preset > default. One YAML re
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
@@ -19,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.config.variables import check_variables, variables_of
 from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.files.bundled import configs_folder
 
@@ -27,8 +27,6 @@ C = TypeVar("C", bound=CommandConfig)
 
 # No config comes near these; the bombs that YAML's aliases make do.
 _MOST_VALUES, _MOST_LEVELS = 1_000_000, 50
-# Variables of the environment that are no keys.
-_VARIABLES = ("CNNVIS_DEVICE", "CNNVIS_OUT", "CNNVIS_OFFLINE", "CNNVIS_DEBUG")
 
 
 class _Int(int):
@@ -239,22 +237,9 @@ def _wants(annotation: Any) -> Literal["text", "words", "any"]:
 
 def environment_settings(schema: type[CommandConfig], environment: Mapping[str, str]) -> dict[str, Any]:
     """`CNNVIS_STEPS=100` sets `steps` for every command that has it."""
-    unknown = [name for name in environment if name.startswith("CNNVIS_") and name not in _VARIABLES]
-    unknown = [name for name in unknown if name.removeprefix("CNNVIS_").lower() not in schema.model_fields]
-    if unknown:
-        _check_variables(unknown)
-    found = {key: environment[f"CNNVIS_{key.upper()}"] for key in schema.model_fields if f"CNNVIS_{key.upper()}" in environment}
+    check_variables(schema, environment)
+    found = {key: environment[name] for key, name in variables_of(schema.model_fields).items() if name in environment}
     return parse_settings([f"{key}={value}" for key, value in found.items()], schema)
-
-
-def _check_variables(names: Sequence[str]) -> None:
-    """Raises ConfigError for variables that are a slip of the pen away from a key of some command."""
-    from cnnvis_cli.registry import COMMANDS, config_class
-
-    keys = {f"CNNVIS_{key.upper()}" for command in COMMANDS for key in config_class(command).model_fields} | {*_VARIABLES}
-    close = {name: difflib.get_close_matches(name, keys, 1, 0.85) for name in names if name not in keys}
-    if problems := [f"{name}: no key has this variable. Did you mean '{known[0]}'?" for name, known in close.items() if known]:
-        raise ConfigError(problems)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,11 +321,6 @@ def load_config(
         origins = {key: places.get(key, str(path)) for key in filed} | variables_of(general)
         origins |= dict.fromkeys(typed, "command line") | {key: f"--{key}" for key in flagged}
         return build_config(schema, values, origins)
-
-
-def variables_of(keys: Iterable[str]) -> dict[str, str]:
-    """The variables of the environment by their keys."""
-    return {key: f"CNNVIS_{key.upper()}" for key in keys}
 
 
 def _lines_of(path: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_nam
 class PatchesConfig(NetworkConfig):
     """The patches of many pictures that excite each unit most (maximally activating patches)."""
 
-    images: TextList = Field(("sample:*",), description="folders, globs, files or samples, separated by commas")
+    images: TextList = Field(("sample:caltech",), description="folders, globs, files or samples, separated by commas")
     layer: Text = Field("", description="a layer; the middle one of those with maps if empty")
     channel: Text = Field("0-7", description="which units, a row each: 7, '1,5,9' or 0-63")
     count: int = Field(9, ge=1, le=100, description="patches per unit, at most one per picture")

@@ -13,8 +13,7 @@ from urllib.parse import quote
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, parse_settings
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.jobs.names import config_hash
-from cnnvis_cli.jobs.record import Record, read_record
+from cnnvis_cli.jobs.record import Record, config_hash, read_record
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _POINTS, _LINES = 120, 24

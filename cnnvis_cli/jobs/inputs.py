@@ -18,6 +18,7 @@ from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.networks.load import weights_file
 from cnnvis_cli.pictures import read
 from cnnvis_cli.pictures.read import PictureFile, find_picture, to_square
+from cnnvis_cli.pictures.samples import printable
 
 UNSTEADY = (
     "{} answers one picture differently each time it is asked (dropout that is on, or noise, in its forward): "
@@ -32,6 +33,7 @@ class Inputs:
         """`check` raises Interrupted when the job is asked to stop."""
         self._session, self._record, self._resume, self._check = session, record, resume, check
         self.digests: dict[str, str] = {}
+        self.last = ""  # the picture that was read last, for who has to say where it went wrong
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +58,9 @@ class Inputs:
         """The network that a config asks for. Raises UserError where the state to go on from was made with other weights."""
         network, digest = self._session.network(config)
         weights = config.weights or "pretrained"
-        self._record.networks[config.model] = {"weights": weights, "sha256": digest}
+        said = {"notes": "; ".join(network.notes)} if network.notes else {}
+        returns = network.reading.describe()
+        self._record.networks[config.model] = {"weights": weights, "sha256": digest, "returns": returns, **said}
         if (file := weights_file(config.model, config.weights, digest)) is not None:
             self._record.networks[config.model]["file"] = str(file)
         self._resume.rests_on(f"{config.model}@{config.weights}", digest)
@@ -73,7 +77,10 @@ class Inputs:
     def read(self, source: PictureFile) -> Tensor:
         """One picture (1, 3, H, W) in [0, 1] at its own size on the job's device; its hash goes into the record."""
         self.digest(source)
-        return read.read(source).to(self.device)
+        self.last = printable(source.address)
+        picture = read.read(source)
+        self.last += f" ({picture.shape[3]} x {picture.shape[2]} px)"
+        return picture.to(self.device)
 
     def read_one(self, what: str) -> Tensor:
         """The picture of a path or sample name."""

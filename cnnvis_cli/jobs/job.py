@@ -22,9 +22,8 @@ from cnnvis_cli.files.atomic import clear, clear_halves, make_folder
 from cnnvis_cli.jobs.inputs import Inputs
 from cnnvis_cli.jobs.kept import kept_record, result_name
 from cnnvis_cli.jobs.loops import Loops
-from cnnvis_cli.jobs.names import config_hash
 from cnnvis_cli.jobs.progress import Task, track
-from cnnvis_cli.jobs.record import Record, brief
+from cnnvis_cli.jobs.record import Record, brief, config_hash
 from cnnvis_cli.jobs.results import Results
 from cnnvis_cli.jobs.resume import Resume
 from cnnvis_cli.jobs.session import Session

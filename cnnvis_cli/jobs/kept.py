@@ -8,9 +8,7 @@ from pathlib import Path
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.fresh import outdated
-from cnnvis_cli.jobs.names import config_hash, safe_name
-from cnnvis_cli.jobs.record import Record, difference, read_record
-from cnnvis_cli.jobs.report import Ran
+from cnnvis_cli.jobs.record import Record, config_hash, difference, read_record, safe_name
 
 
 def result_name(config: CommandConfig) -> str:
@@ -34,14 +32,3 @@ def kept_record(command: str, config: CommandConfig, folder: Path, *, overwrite:
         print(f"{path} no longer holds: {reason}. It is made anew.", file=sys.stderr, flush=True)
         return None
     return old
-
-
-def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, **flags: bool) -> Ran:
-    """The job's result: as it lies there, or made now, which is when torch is imported. `flags`: as for `make_session`."""
-    old = kept_record(command, config, folder, overwrite=overwrite)
-    if old is not None:
-        return Ran(old, folder, fresh=False)
-    from cnnvis_cli.jobs.run import run_alone
-    from cnnvis_cli.jobs.session import make_session
-
-    return run_alone(command, config, folder, make_session(device, overwrite=overwrite, **flags))

@@ -1,15 +1,20 @@
-"""The Record: the JSON beside a result, as data with fields. Written and read here alone. Imports no torch."""
+"""The Record: the JSON beside a result, as data with fields. Written and read here alone. And what a result is called.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.files.atomic import atomic
 
 
@@ -144,3 +149,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value
+
+
+def config_hash(command: str, config: CommandConfig) -> str:
+    """What makes two jobs the same: the command and every resolved setting."""
+    text = json.dumps({"command": command, **config.model_dump(mode="json")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def safe_name(text: str, most: int = 100) -> str:
+    """A file name out of any text: letters, digits, '.', '-' and '_'; at most `most` bytes, of a longer one the beginning."""
+    name = re.sub(r"[^\w.+-]+", "-", text.strip()).strip("-.") or "result"
+    if len(name.encode()) <= most:
+        return name
+    start = name.encode()[: most - 10].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

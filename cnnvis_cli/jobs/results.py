@@ -15,9 +15,8 @@ from torch import Tensor
 from cnnvis_cli import __version__
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.atomic import atomic
-from cnnvis_cli.jobs.names import safe_name
-from cnnvis_cli.jobs.record import Record, read_record
-from cnnvis_cli.pictures.read import PictureFile, read
+from cnnvis_cli.jobs.record import Record, read_record, safe_name
+from cnnvis_cli.pictures.read import reload
 from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gif, write_png, write_video
 
 
@@ -68,7 +67,7 @@ class Results:
         """Save a sheet or figure as PNG with the settings in its text; returns it reloaded as (1, 3, H, W)."""
         path = self._add(self.path(suffix))
         write_png(path, image, {"Software": f"cnnvis {__version__}", "cnnvis": json.dumps(self._settings)})
-        return read(PictureFile(self.name, path)).to(self._device)
+        return reload(path).to(self._device)
 
     def save_gif(self, frames: Sequence[Image.Image], suffix: str = "", milliseconds: int = 60) -> None:
         write_gif(self._add(self.path(suffix, ".gif")), frames, milliseconds)

@@ -45,7 +45,7 @@ def run_job(command: str, config: CommandConfig, folder: Path, session: Session)
     with session.interrupt.listen():
         while True:
             try:
-                with out_of_memory_is_said(), prints_to_stderr():
+                with out_of_memory_is_said(job), prints_to_stderr():
                     command_module(command).run(fitted, job)
                 break
             except OutOfMemory:
@@ -75,16 +75,18 @@ def halved(config: CommandConfig) -> CommandConfig | None:
 
 
 @contextmanager
-def out_of_memory_is_said() -> Iterator[None]:
-    """Turn the ways in which memory runs out into one OutOfMemory that names the remedy."""
-    remedy = "Use a smaller size or batch, or --device cpu."
+def out_of_memory_is_said(job: Job | None = None) -> Iterator[None]:
+    """Turn the ways in which memory runs out into one OutOfMemory that names the picture at hand and the remedy."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise OutOfMemory(f"the device is out of memory. {remedy}") from None
-    except MemoryError:
-        raise OutOfMemory(f"out of memory. {remedy}") from None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            raise OutOfMemory(f"out of memory. {remedy}") from None
-        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        device = isinstance(error, torch.OutOfMemoryError)
+        if isinstance(error, RuntimeError) and not device and not _no_memory(error):
+            raise
+        picture = f" at {job.inputs.last}" if job is not None and job.inputs.last else ""
+        where = "the device is out of memory" if device else "out of memory"
+        raise OutOfMemory(f"{where}{picture}. Use a smaller size or batch, or --device cpu.") from None
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    return "can't allocate memory" in str(error) or "out of memory" in str(error)

@@ -260,6 +260,20 @@ def _prefixed(state: State, wanted: Mapping[str, Tensor]) -> State:
     return max(forms, key=lambda form: len(form.keys() & wanted.keys()))
 
 
+def unwrapped(state: State, wanted: Mapping[str, Tensor]) -> State:
+    """With a head that was put into a Sequential (`fc.1.weight`, dropout before it) under the name that it had (`fc.weight`).
+
+    Only where that Sequential has a single layer with weights, so that nothing else can stand between.
+    """
+    found = dict(state)
+    for key in wanted.keys() - state.keys():
+        head, _, leaf = key.rpartition(".")
+        inner = [own for own in state if re.fullmatch(rf"{re.escape(head)}\.\d+\.{re.escape(leaf)}", own)]
+        if head and len(inner) == 1 and state[inner[0]].shape[1:] == wanted[key].shape[1:]:
+            found[key] = found.pop(inner[0])
+    return found
+
+
 def classes_in(state: Mapping[str, Tensor], module: nn.Module, classes: int) -> int | None:
     """How many classes a file's head has, where that is all it differs in from a module with `classes` of them; else None."""
     wanted = module.state_dict()

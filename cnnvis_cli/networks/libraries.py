@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cnnvis_cli.engine.network.network import Preprocessing
 from cnnvis_cli.errors import UserError, did_you_mean
-from cnnvis_cli.networks.checkpoints import classes_in, digest_of, fit_weights, read_weights, renamed_for
+from cnnvis_cli.networks.checkpoints import classes_in, digest_of, fit_weights, read_weights, renamed_for, unwrapped
 from cnnvis_cli.networks.self_description import preprocessing_of
 from cnnvis_cli.networks.spec import NetworkSpec, Parts
 
@@ -45,7 +45,7 @@ def with_weights(build: Build, spec: NetworkSpec, preprocessing: Preprocessing, 
     if spec.weights == "random":
         return Parts(module, preprocessing, classes, digest_of(module.state_dict()))
     path = spec.weights_path
-    state = read_weights(path, module)
+    state = unwrapped(read_weights(path, module), module.state_dict())
     notes: tuple[str, ...] = ()
     if classes and (count := classes_in(state, module, len(classes))):
         module, classes = seeded(count), ()

@@ -19,6 +19,7 @@ from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.networks import bundled
 from cnnvis_cli.networks.factory import from_factory
 from cnnvis_cli.networks.libraries import from_timm, from_torchvision, torchvision_names, with_weights
+from cnnvis_cli.networks.measured import remember_sizes
 from cnnvis_cli.networks.self_description import read_classes
 from cnnvis_cli.networks.spec import NetworkSpec, Parts
 from cnnvis_cli.networks.user_code import prints_to_stderr
@@ -43,7 +44,8 @@ REMEDIES = {
     "gradients": "Remove torch.no_grad() and detach() from its forward.",
     "statistics": "Use track_running_stats=True and weights that have them, or GroupNorm.",
     "numbers": "Train or save it again in float32.",
-    "output": "output=NAME or number chooses among several.",
+    "outputs": "output=NAME or number chooses among several.",
+    "output": "Its forward must return scores, a row for each picture.",
     "classes": "classes=FILE names them: one per line, or a JSON or YAML list.",
     "failed": "",
 }
@@ -77,6 +79,8 @@ def load_network(source: NetworkSpec, device: torch.device) -> tuple[Network, st
     told = [f"classes of the same name are told apart by their numbers: {', '.join(twins[:2])}"] if twins else []
     ours = source.model in BUNDLED or ":" not in source.model or source.model.startswith("timm:")
     assumed = [parts.assumed] if parts.assumed else []
+    if ours:
+        remember_sizes(network, parts.digest)
     network.notes = (*parts.notes, *network.notes, *(told if names or not ours else []), *assumed)
     return network, parts.digest
 

@@ -61,7 +61,8 @@ def _source(path: Path) -> PictureFile:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES | UNREADABLE and path.is_file()
+    there = path.is_file() or (path.is_symlink() and not path.exists())  # a broken link is named when it is read
+    return there and path.suffix.lower() in SUFFIXES | UNREADABLE
 
 
 def _in_folder(root: Path) -> Iterator[PictureFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -131,6 +132,12 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def read(source: PictureFile) -> Tensor:
     """(1, 3, H, W) in [0, 1], at the file's own size."""
     return to_tensor(open_rgb(source))
+
+
+def reload(path: Path) -> Tensor:
+    """(1, 3, H, W) in [0, 1] of a PNG that was written here, of any shape."""
+    with Image.open(path) as picture:
+        return to_tensor(picture.convert("RGB"))
 
 
 def resize(pictures: Tensor, height: int, width: int) -> Tensor:

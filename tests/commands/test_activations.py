@@ -19,8 +19,9 @@ Run = Callable[..., Any]
 def test_activations_are_the_layer_s(cnnvis: Run, minivgg: Network) -> None:
     ran = cnnvis("activations", "image=sample:coffee", "layer=relu3_1", "channel=3,8,5", "raw=true", "mark=2")
     assert ran.code == 0, ran.err
-    picture = read.read(read.sample("coffee"))
-    picture = read.resize(picture, *minivgg.fitted(*picture.shape[-2:]))
+    whole = read.read(read.sample("coffee"))
+    picture = read.resize(whole, *minivgg.fitted(whole.shape[2], whole.shape[3]))
+    assert picture.shape[2:] == (96, 128)
     with torch.no_grad():
         maps = activations(minivgg, picture, ["relu3_1"])["relu3_1"][0]
     found = np.load(next(path for path in ran.files if path.suffix == ".npy"))

@@ -18,8 +18,7 @@ from cnnvis_cli.batch.plan import make_plan
 from cnnvis_cli.cli.help import config_yaml
 from cnnvis_cli.config.load import build_config, load_config, parse_settings, parse_yaml, read_config_file
 from cnnvis_cli.gallery.collect import collect
-from cnnvis_cli.jobs.names import config_hash, safe_name
-from cnnvis_cli.jobs.record import parse_record
+from cnnvis_cli.jobs.record import config_hash, parse_record, safe_name
 from cnnvis_cli.registry import COMMANDS, config_class
 from tests.fuzz.strategies import attempt, fuzz, scalars, texts, values
 

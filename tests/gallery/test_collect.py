@@ -10,7 +10,7 @@ import pytest
 from cnnvis_cli.config.load import build_config, load_config
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.gallery.collect import collect, command_line
-from cnnvis_cli.jobs.names import config_hash
+from cnnvis_cli.jobs.record import config_hash
 from cnnvis_cli.registry import COMMANDS, config_class
 from tests.support.results import put
 

@@ -6,10 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 import torch
-from PIL import Image
 
 from cnnvis_cli.config.load import build_config
 from cnnvis_cli.jobs.job import Job
@@ -18,20 +15,6 @@ from cnnvis_cli.pictures import read
 from cnnvis_cli.registry import config_class
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def collection(tmp_path: Path) -> Path:
-    """Three classes that differ in colour, and a bright square in each picture at a place of its own."""
-    folder, random = tmp_path / "collection", np.random.default_rng(0)
-    for label, color in (("red", (150, 20, 20)), ("green", (20, 150, 20)), ("blue", (20, 20, 150))):
-        (folder / label).mkdir(parents=True)
-        for number in range(5):
-            values = np.clip(np.array(color) + random.normal(0, 12, (100, 100, 3)), 0, 255).astype(np.uint8)
-            y, x = random.integers(10, 70, 2)
-            values[y : y + 16, x : x + 16] = 255
-            Image.fromarray(values).save(folder / label / f"{number}.png")
-    return folder
 
 
 def test_a_stream_gives_every_picture_once_in_order(cnnvis: Run, collection: Path) -> None:

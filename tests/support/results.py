@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from cnnvis_cli.config.load import build_config
-from cnnvis_cli.jobs.names import config_hash
+from cnnvis_cli.jobs.record import config_hash
 from cnnvis_cli.registry import config_class
 
 

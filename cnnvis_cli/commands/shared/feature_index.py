@@ -25,7 +25,7 @@ from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.files.atomic import make_folder
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.jobs.names import safe_name
+from cnnvis_cli.jobs.record import safe_name
 from cnnvis_cli.pictures.read import PictureFile, find_pictures
 from cnnvis_cli.pictures.write import atomic
 

@@ -23,7 +23,7 @@ from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.optim.transforms import Transform
 from cnnvis_cli.engine.statistics import STATISTICS, Sliced, Statistic, Wasserstein
-from cnnvis_cli.engine.synthesis.style import StyleLoss, codes, style_layers, summarize
+from cnnvis_cli.engine.synthesis.style import StyleLoss, content_features, style_layers, summarize
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 
@@ -246,6 +246,6 @@ def distances(
 def content_distance(network: Network, layers: Sequence[str], result: Tensor, content: Tensor, tile: int = 0) -> float:
     """Mean squared distance of the maps of two pictures of one size, relative to those of the content."""
     tiled = Tiled(network, layers, tile) if tile else None
-    own, goal = codes(network, result, layers, tiled=tiled), codes(network, content, layers, tiled=tiled)
+    own, goal = content_features(network, result, layers, tiled=tiled), content_features(network, content, layers, tiled=tiled)
     values = [((own[layer] - goal[layer]).square().sum() / goal[layer].square().sum()).item() for layer in layers]
     return sum(values) / len(values)

@@ -6,11 +6,12 @@ All on held-out pictures, as 8-bit files would hold the results.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import value_gradient
@@ -21,9 +22,6 @@ from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis import pass_scores
 from cnnvis_cli.engine.synthesis.style import other_layers, summarize
 from cnnvis_cli.pictures.read import SAMPLES, read, resize, sample
-
-if TYPE_CHECKING:
-    from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
 
 # Other styles than the file's own, for the judge to be mistaken with.
 _OTHERS = ("brick", "china", "coffee", "flower", "grass", "gravel", "hubble", "ihc", "motorcycle", "retina")

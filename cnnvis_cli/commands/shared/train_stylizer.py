@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cnnvis_cli.commands.shared import learning as shared
-from cnnvis_cli.commands.shared import multiscale, painting_scores
+from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.style import stem
 from cnnvis_cli.config.train import BELONGS, TrainConfig
@@ -132,6 +133,11 @@ class StylizerTraining:
         factor = min(1.0, self.config.style_scale * max(self.config.size) / max(picture.shape[-2:]))
         return resize(picture, *(max(1, round(length * factor)) for length in picture.shape[-2:]))
 
+    @cached_property
+    def loss(self) -> PaintingLoss:
+        """The loss of this training, as its network is padded and pooled: to be asked for within `variant`."""
+        return self.painting_loss()
+
     def painting_loss(self) -> PaintingLoss:
         """The loss for pictures of any size: strokes have a size in pixels."""
         statistic = STATISTICS[self.config.statistic]()
@@ -231,25 +237,6 @@ class StylizerTraining:
             memory=self.memory,
             device=self.job.inputs.device,
         )
-
-    def run(self) -> None:
-        if self.config.precision == "bf16":
-            self.job.warn("bf16 is not used for stylizers: their statistics need float32.")
-        with self.variant():
-            self.loss = self.painting_loss()
-            result = shared.learned(self.job, self.learning(), self.config.check, self.look)
-            stylizer = result.module
-            assert isinstance(stylizer, Stylizer)
-            state = painting_scores.as_stored(stylizer, self.views[:1])
-            stylizer.load_state_dict({key: value.float() for key, value in state.items()})
-            judge = painting_scores.Judge(self, stylizer)
-            scores, last, seconds = judge.scores()
-            self.save_sheet(last)
-        shared.save_weights(self.job, state, self.card(result, scores))
-        shared.save_curve(self.job, result, judge.floors)
-        self.job.inputs.skipped.update(self.corpus.skipped | self.held.skipped)
-        self.job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
-        self.job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=self.names)
 
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself. No times: the same training gives the same bytes."""

@@ -16,7 +16,7 @@ from cnnvis_cli.engine.network.activations import IMAGES, activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.statistics import Statistic, Summary
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, content_features
 
 
 def lattice(pictures: Tensor, window: int = 44) -> Tensor:
@@ -54,7 +54,7 @@ class PaintingLoss:
 
     def at(self, content: Tensor, style: int) -> StyleLoss:
         """The optimizer's loss for pictures (B, 3, H, W) that are to be painted in one style."""
-        code = codes(self.network, content, list(self.content))
+        code = content_features(self.network, content, list(self.content))
         return StyleLoss(self.statistic, [Region(self.targets[style])], self.style, self.content, code, self.strength)
 
     def terms(self, made: Tensor, content: Tensor, styles: Sequence[int]) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ class PaintingLoss:
             own = replace(
                 loss,
                 regions=[Region(self.targets[number])],
-                codes={layer: code[rows] for layer, code in loss.codes.items()},
+                features={layer: code[rows] for layer, code in loss.features.items()},
             )
             style, kept = own.terms({layer: acts[layer][rows] for layer in [*loss.layers, IMAGES]})
             found |= {int(row): (style[i], kept[i]) for i, row in enumerate(rows)}

@@ -162,10 +162,10 @@ class Incremental:
         return (_Box(window.unpadded(patch), place),)
 
     def _evaluate_whole(self, step: Step, values: dict[int, _Box | Tensor]) -> tuple[Tensor, ...]:
-        if step.name in ("view", "reshape"):  # taped with a batch of one among its arguments
-            shape = self.tape.values[step.outputs[0]].shape[1:]
-            return (self._whole(step.inputs[0], values[step.inputs[0]]).reshape(len(self.picked[0]), *shape),)
         try:
+            if step.name in ("view", "reshape"):  # taped with a batch of one among its arguments
+                shape = self.tape.values[step.outputs[0]].shape[1:]
+                return (self._whole(step.inputs[0], values[step.inputs[0]]).reshape(len(self.picked[0]), *shape),)
             return step.call(lambda number: self._whole(number, values[number]))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, torch.OutOfMemoryError):

@@ -33,7 +33,8 @@ def activations(
     Keys are the names as asked for (an alias stays an alias). Values are float32 and differentiable with respect to
     `images`: (B, C, h, w) of maps and of tokens that are patches, however the network lays them; (B, C, N) of sequences that
     are no grid, (B, C) of vectors. `OUTPUT` is what the network returns, as class scores (B, classes). A layer that is called
-    several times gives its last output. Raises UserError for an unknown layer. `raw`: those of the layers whose output is also
+    several times gives its last output. Raises UserError for an unknown layer, SizeError for a size
+    that the network does not take. `raw`: those of the layers whose output is also
     wanted as the module gave it, under `RAW` and the name: what comes after it is differentiable with respect to that.
     """
     asked = list(layers)
@@ -65,7 +66,7 @@ def activations(
         # What follows may change it in place, as in ResNets (`out += identity`): it gets a copy.
         return output.clone() if isinstance(output, Tensor) else None
 
-    with hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.arithmetic(), suppress(_Reached):
+    with network.told(*size), hooked(dict.fromkeys(names, hook)), OutOfPlace(), network.arithmetic(), suppress(_Reached):
         returned = network.module(network.normalize(images))
     unseen = [name for name, layer in wanted.items() if layer.name not in found]
     if unseen:

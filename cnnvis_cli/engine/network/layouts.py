@@ -182,11 +182,12 @@ def _by_shape(seen: Seen, batched: bool, size: Size, grids: set[Size]) -> Layout
 
 def _tokens_by_shape(seen: Seen, grids: set[Size]) -> Layout:
     sides = {rows for rows, columns in grids if rows == columns and rows > 1}
-    found: list[tuple[int, int, int]] = []  # unlikeliness, axis, extra
-    for axis in (1, 2):
+    last = isinstance(seen.module, nn.Linear | nn.MultiheadAttention) or type(seen.module) is nn.LayerNorm
+    found: list[tuple[bool, int, int]] = []  # the likeliest first: a grid that a convolution has, tokens before channels
+    for axis in (1,) if last else (1, 2):
         for extra, (side, _) in _grids(seen.shape[axis], (0, 0)):
             if side in sides or extra <= 1:
-                found.append((extra + (0 if side in sides else 100), axis, extra))
+                found.append((side not in sides, axis, extra))
     if not found:
         return Layout("sequence", 2)
     _, axis, extra = min(found)

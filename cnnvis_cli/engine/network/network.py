@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.arithmetic import Switch, accelerate
 from cnnvis_cli.engine.errors import RunError, SizeError, UnknownLayer, UserError, did_you_mean, shortened
 from cnnvis_cli.engine.network.classes import find_class, labels_of
-from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
 from cnnvis_cli.engine.network.layouts import Layout
 from cnnvis_cli.engine.network.outputs import Reading
 from cnnvis_cli.engine.network.sizes import Sizes, Trials, example, find_sizes
-from cnnvis_cli.engine.network.trial import agree, ready, try_out
+from cnnvis_cli.engine.network.trial import ready, settle, try_out
 from cnnvis_cli.engine.pixels import luma
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -50,7 +49,8 @@ class Preprocessing:
 class Network:
     """A network that is looked at, never trained. Build it with `Network.frozen`, which measures it on a trial run.
 
-    `measured`: what others measured of it, by what and at which size, so that it is measured once.
+    `measured`: what others measured of it, by what and at which size, so that it is measured once. `known_sizes`: which it
+    takes, where that is known from before; `on_sizes` is told when they are found.
 
     Called with images (B, 3, H, W), sRGB in [0, 1], it gives logits (B, classes): what `forward` returns, by its `reading`.
     `notes`: what was made of it that its owner should know. `steady`: two passes over one picture agree.
@@ -68,6 +68,8 @@ class Network:
     steady: bool = True
     faster: Switch | None = None
     measured: dict[Any, Any] = field(default_factory=dict)
+    known_sizes: Sizes | None = None
+    on_sizes: Callable[[Sizes], None] | None = None
 
     @classmethod
     def frozen(
@@ -88,22 +90,19 @@ class Network:
 
         The module given is copied, not changed, unless it is handed over with `copied=False`, which halves the memory.
         Folding moves a BatchNorm into the convolution right before it, so that the convolution's own output is then the
-        normalized one; it is left where the answers would change. `output`: which of several outputs is read.
+        normalized one; it is left where the answers would change, as is the memory format where the module cannot bear another
+        (`.view` on maps). `output`: which of several outputs is read.
         """
         module = ready(module)
-        module = (copy.deepcopy(module) if copied else module).float().eval().requires_grad_(False)
+        module = (copy.deepcopy(module) if copied else module).cpu().float().eval().requires_grad_(False)
         for child in module.modules():
             if getattr(child, "inplace", False):
                 child.inplace = False  # type: ignore[assignment]
         preprocessing = preprocessing or Preprocessing()
         channels, size = len(preprocessing.mean), preprocessing.size
         trial = try_out(module, channels, size, output, len(classes) or None)
-        if trial.steady:
-            take_back = fold(module, example(channels, size))
-            if not agree(module, trial, channels, size):
-                take_back()
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        module = module.to(device).to(memory_format=memory_format)
+        fast = settle(module, trial, example(channels, size), channels_last=channels_last)
+        module = module.to(device)
         labels = labels_of(classes, trial.reading)
         return cls(
             name,
@@ -116,7 +115,7 @@ class Network:
             trial.reading,
             trial.notes,
             trial.steady,
-            accelerate(module) if channels_last else None,
+            accelerate(module) if fast else None,
         )
 
     @cached_property
@@ -160,8 +159,8 @@ class Network:
                 self.faster.on = before
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]."""
-        with self.arithmetic():
+        """Logits (B, classes), float32, for images (B, 3, H, W), sRGB in [0, 1]. Raises SizeError."""
+        with self.told(images.shape[2], images.shape[3]), self.arithmetic():
             return self.reading(self.module(self.normalize(images)))
 
     @property
@@ -171,9 +170,14 @@ class Network:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Which sizes of pictures it takes."""
+        """Which sizes of pictures it takes: found by trial, unless that is known from before."""
+        if self.known_sizes is not None:
+            return self.known_sizes
         trials = Trials(self.module, len(self.preprocessing.mean), self.size, self.device)
-        return find_sizes(trials, self.size)
+        found = find_sizes(trials, self.size)
+        if self.on_sizes is not None:
+            self.on_sizes(found)
+        return found
 
     @property
     def fixed_size(self) -> bool:
@@ -196,9 +200,8 @@ class Network:
     def pitch(self) -> int:
         """Pixels from one place of its coarsest maps to the next: sides that are multiples of it leave no pixel out."""
         sides = [layer.shape[1] for layer in self.layers.values() if layer.spatial and layer.shape[1] > 1]
-        ratio = self.size / min(sides, default=self.size)
-        pitch = round(ratio) if ratio == round(ratio) else 2 ** round(math.log2(ratio))
-        return math.lcm(pitch, max(1, self.sizes.multiple))
+        pitch, multiple = 2 ** round(math.log2(self.size / min(sides, default=self.size))), max(1, self.sizes.multiple)
+        return pitch if pitch % multiple == 0 else multiple
 
     def fitted(self, height: int, width: int, side: int | None = None) -> tuple[int, int]:
         """Height and width at which a whole picture of (height, width) is shown to it: the short side near `side` (default: its

@@ -7,6 +7,7 @@ kernel that PyTorch runs (`convolution`, `native_batch_norm`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -117,3 +118,27 @@ def rectifies(name: str, args: tuple, kwargs: Mapping[str, Any]) -> bool:
         return False
     lowest = args[1] if len(args) > 1 else next((kwargs[key] for key in ("min_val", "min", "threshold") if key in kwargs), -1)
     return not isinstance(lowest, Tensor) and lowest == 0
+
+
+# The middle of the range of functions with flat ends (inf: one end only); of the bounded ones it is among their arguments.
+_MIDDLES = {"relu": math.inf, "relu6": 3.0, "hardswish": math.inf, "hardsigmoid": 0.0, "threshold": math.inf}
+
+
+def middle_of_range(name: str, args: tuple, kwargs: Mapping[str, Any]) -> float | None:
+    """Of a call of a function that is flat at one end (inf: below, -inf: above) or at both; None of any other, or where its
+    bounds are not numbers."""
+    known = operator(name)
+    if known is None or known.name in _MIDDLES:
+        return None if known is None else _MIDDLES[known.name]
+    if known.rectifier != "bounded" and known.name != "clamp_min":
+        return None
+    default = {"hardtanh": (-1.0, 1.0)}.get(known.name, (None, None))
+    low, high = (
+        args[place] if len(args) > place else kwargs.get(f"{end}_val", kwargs.get(end, default[place - 1]))
+        for place, end in ((1, "min"), (2, "max"))
+    )
+    if known.name == "clamp_max":
+        low, high = None, low if low is not None else high
+    if isinstance(low, Tensor) or isinstance(high, Tensor) or (low is None and high is None):
+        return None
+    return math.inf if high is None else -math.inf if low is None else (float(low) + float(high)) / 2

@@ -74,7 +74,7 @@ class Reading:
         if self.form == "one logit":
             return torch.cat([tensor * 0, tensor], 1)
         if self.form == "one probability":
-            return torch.cat([1 - tensor, tensor], 1).clamp_min(_TINY).log()
+            return torch.cat([tensor.neg().add(1), tensor], 1).clamp_min(_TINY).log()
         return tensor
 
     def describe(self) -> str:
@@ -135,11 +135,11 @@ def measure(output: Any, batch: int, wanted: str = "", classes: int | None = Non
         raise Refused("output", "it returns nothing" if output is None else f"it returns {what}, where scores were expected")
     fitting = [(path, tensor) for path, tensor in found if tensor.ndim and len(tensor) == batch and tensor.is_floating_point()]
     if not fitting:
-        raise Refused("output", _unfit(found[0][1], batch))
+        raise Refused("outputs" if len(found) > 1 else "output", _unfit(found[0][1], batch))
     counted = [one for one in fitting if classes and classes in one[1].shape[1:2]]
     path, tensor = (counted if counted and not wanted else fitting)[0]
     if not bool(tensor.isfinite().all()):
-        raise Refused("output", "it answers a plain picture with values that are no finite numbers")
+        raise Refused("failed", "it answers a plain picture with values that are no finite numbers")
     return _reading(path, tensor, classes)
 
 
@@ -160,7 +160,7 @@ def _path(output: Any, wanted: str) -> Path:
         if step not in by_name:
             hint = did_you_mean(step, by_name)
             there = f"it has {', '.join(by_name)}" if by_name else "it returns one tensor alone"
-            raise Refused("output", f"it returns no output '{wanted}'; {there}.{hint}")
+            raise Refused("outputs", f"it returns no output '{wanted}'; {there}.{hint}")
         path = (*path, by_name[step])
     return path
 

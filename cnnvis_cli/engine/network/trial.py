@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cnnvis_cli.engine.errors import Refused
+from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.engine.network.outputs import Reading, candidates, follow, form_of_scores, measure
 from cnnvis_cli.engine.network.sizes import Trials, example, typical_sizes
 
@@ -67,7 +69,8 @@ def _check_numbers(name: str, values: Tensor) -> None:
 def try_out(module: nn.Module, channels: int, side: int, wanted: str = "", classes: int | None = None) -> Trial:
     """Run a module in eval mode on two pictures of `side` px, then on the first alone. Raises Refused."""
     pictures = example(channels, side, 2)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of somebody else's code, which is about to be run many more times
         both = _run(module, pictures, gradients=True)
         reading = measure(both, 2, wanted, classes)
         scores = follow(both, reading.path)
@@ -101,10 +104,30 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs() <= TOLERANCE * one.abs().amax().clamp_min(1e-6)).all())
 
 
-def agree(module: nn.Module, trial: Trial, channels: int, side: int) -> bool:
+def settle(module: nn.Module, trial: Trial, picture: Tensor, *, channels_last: bool) -> bool:
+    """Fold BatchNorm and lay weights and maps channels last, in place, as far as the module's answers stay as they were.
+
+    `picture`: the first one of the trial. Returns whether it lies channels last.
+    """
+    take_back = fold(module, picture) if trial.steady else (lambda: None)
+    for last in (take_back, lambda: None):
+        for form in [torch.channels_last, torch.contiguous_format] if channels_last else [torch.contiguous_format]:
+            if _agrees(module.to(memory_format=form), trial, picture.contiguous(memory_format=form)):
+                return form == torch.channels_last
+        last()
+    return False
+
+
+def _agrees(module: nn.Module, trial: Trial, picture: Tensor) -> bool:
     """Whether a changed module still answers the first picture of the trial as it did."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return _alike(trial.logits, trial.reading(module(example(channels, side)))[0])
+        try:
+            logits = trial.reading(module(picture))[0]
+        except (KeyboardInterrupt, torch.OutOfMemoryError):
+            raise
+        except Exception:  # `.view` of maps that lie channels last, for one
+            return False
+    return not trial.steady or _alike(trial.logits, logits)
 
 
 def _run(module: nn.Module, pictures: Tensor, *, gradients: bool = False) -> Any:
@@ -123,7 +146,8 @@ def _run(module: nn.Module, pictures: Tensor, *, gradients: bool = False) -> Any
 
 def _explained(error: BaseException, module: nn.Module, pictures: Tensor) -> Refused:
     _, channels, side, _ = pictures.shape
-    more = [name for name, parameter in _positional(module).items() if parameter.default is parameter.empty][1:]
+    wanted = [name for name, parameter in _parameters(module).items() if parameter.default is parameter.empty]
+    more = wanted[1:]
     if isinstance(error, TypeError) and more:
         return Refused("inputs", f"its forward wants {', '.join(more)} beside the picture")
     first = next((item for item in module.named_modules() if isinstance(item[1], nn.Conv2d)), None)
@@ -137,12 +161,12 @@ def _explained(error: BaseException, module: nn.Module, pictures: Tensor) -> Ref
     return Refused("failed", f"it failed on pictures {tuple(pictures.shape)}: {said(error)}")
 
 
-def _positional(module: nn.Module) -> dict[str, inspect.Parameter]:
+def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     try:
         found = inspect.signature(module.forward).parameters
     except (TypeError, ValueError):
         return {}
-    return {name: p for name, p in found.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def said(error: BaseException) -> str:

@@ -15,12 +15,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from cnnvis_cli.engine.network.operators import middle_of_range
+
 # Steps for which gradients pass silent rectifiers.
 FIRST_STEPS = 16
-# Functions with flat ends, without the underscores of their in-place forms, and the middle of their range (inf: one end only).
-_RECTIFIERS: dict[str, float] = {"relu": torch.inf, "relu6": 3.0, "hardswish": torch.inf, "hardsigmoid": 0.0}
-# Those with bounds among their arguments.
-_BOUNDED = ("hardtanh", "clamp", "clip", "clamp_min", "threshold")
 
 
 class PassingRectifiers(TorchFunctionMode):
@@ -28,10 +26,7 @@ class PassingRectifiers(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").strip("_")
-        middle = _RECTIFIERS.get(name)
-        if middle is None and name in _BOUNDED:
-            middle = _middle(name, args, kwargs)
+        middle = middle_of_range(getattr(func, "__name__", ""), args, kwargs)
         values = args[0] if args else kwargs.get("input")
         # Values (B,) are an objective's own.
         units = isinstance(values, Tensor) and values.ndim > 1 and values.requires_grad and torch.is_grad_enabled()
@@ -42,17 +37,6 @@ class PassingRectifiers(TorchFunctionMode):
         kwargs.pop("inplace", None)
         rest = args[1:]
         return _Passing.apply(values, lambda x: func(x, *rest, **kwargs), middle)
-
-
-def _middle(name: str, args: tuple, kwargs: dict) -> float | None:
-    """Of the range of a function with bounds; inf where there is no upper one, None where it is not known here."""
-    if name == "threshold":
-        return torch.inf
-    low = args[1] if len(args) > 1 else kwargs.get("min_val", kwargs.get("min", -1.0 if name == "hardtanh" else None))
-    high = args[2] if len(args) > 2 else kwargs.get("max_val", kwargs.get("max", 1.0 if name == "hardtanh" else None))
-    if isinstance(low, Tensor) or isinstance(high, Tensor) or (low is None and high is None):
-        return None
-    return torch.inf if high is None else -torch.inf if low is None else (float(low) + float(high)) / 2
 
 
 class _Passing(torch.autograd.Function):

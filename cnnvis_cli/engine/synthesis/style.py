@@ -52,7 +52,7 @@ class Region:
 class StyleLoss:
     """strength * style + (1 - strength) * content, to be lowered; both relative to their targets' energies.
 
-    `style`, `content`: weights by layer, used as shares of their sums. `codes`: the content's maps (1, C, h, w) by layer, or
+    `style`, `content`: weights by layer, used as shares of their sums. `features`: the content's maps (1, C, h, w) by layer, or
     (B, C, h, w) where each picture has its own.
     `smooth`: softmax of all maps first (`statistics.smoothed`); such a loss is no sum over positions and cannot be tiled.
     """
@@ -61,14 +61,14 @@ class StyleLoss:
     regions: Sequence[Region]
     style: Mapping[str, float]
     content: Mapping[str, float] = field(default_factory=dict)
-    codes: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
     strength: float = 1.0
     smooth: bool = False
 
     def __post_init__(self) -> None:
         self.style, self.content = shares(self.style), shares(self.content)
         self.layers = frozenset(self.style) | frozenset(self.content)
-        self._norms = {layer: code.square().sum((1, 2, 3)).clamp_min(1e-12) for layer, code in self.codes.items()}
+        self._norms = {layer: code.square().sum((1, 2, 3)).clamp_min(1e-12) for layer, code in self.features.items()}
         self._pooled: dict[tuple[int, int], Tensor] = {}
 
     def terms(self, acts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class StyleLoss:
         return self.strength * style + (1 - self.strength) * content
 
     def _squares(self, maps: Tensor, layer: str, place: Place) -> Tensor:
-        code = self.codes[layer][:, :, place.row : place.row + maps.shape[2], place.col : place.col + maps.shape[3]]
+        code = self.features[layer][:, :, place.row : place.row + maps.shape[2], place.col : place.col + maps.shape[3]]
         return (maps - code).square().sum((1, 2, 3))
 
     def _where(self, number: int, place: Place, maps: Tensor) -> Tensor | None:
@@ -231,7 +231,7 @@ def summarize(
 
 
 @torch.no_grad()
-def codes(
+def content_features(
     network: Network, picture: Tensor, layers: Sequence[str], *, smooth: bool = False, tiled: Tiled | None = None
 ) -> dict[str, Tensor]:
     """The content's maps by layer, for `StyleLoss`."""

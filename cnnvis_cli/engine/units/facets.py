@@ -23,13 +23,13 @@ def facet_means(
     from sklearn.decomposition import PCA
 
     layer = penultimate(network)
-    values, codes = [], []
+    values, vectors = [], []
     for part in pictures.split(batch):
         acts = activations(network, part, {*objective.layers, layer})
         values.append(objective(acts))
-        codes.append(acts[layer].flatten(2).mean(2) if acts[layer].ndim > 2 else acts[layer])
+        vectors.append(acts[layer].flatten(2).mean(2) if acts[layer].ndim > 2 else acts[layer])
     best = torch.cat(values).argsort(descending=True)[: max(clusters, round(share * len(pictures)))]
-    features = torch.cat(codes)[best].cpu().numpy()
+    features = torch.cat(vectors)[best].cpu().numpy()
     components = PCA(min(50, *features.shape), random_state=seed % 2**32).fit_transform(features)
     labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed % 2**32).fit_predict(components))
     order = labels.bincount(minlength=clusters).argsort(descending=True)

@@ -14,7 +14,7 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import value_gradient
 from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.statistics import STATISTICS
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, summarize
+from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, content_features, summarize
 from cnnvis_cli.networks.bundled import minivgg
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1")
@@ -47,7 +47,7 @@ def loss_for(network: Network, statistic: str, picture: Tensor, style: tuple, co
         layer: one.target([summary], [1.0]) for layer, summary in summarize(network, noise(90, 100, 7), one, style).items()
     }
     regions = [Region(targets)] if mask is None else [Region(targets, 0.7, mask), Region(targets, 0.3, 1 - mask)]
-    code = codes(network, picture.flip(2), content)
+    code = content_features(network, picture.flip(2), content)
     return StyleLoss(one, regions, dict.fromkeys(style, 1.0), dict.fromkeys(content, 1.0), code, strength=0.6)
 
 

@@ -12,7 +12,16 @@ from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.statistics import Wasserstein
-from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, codes, other_layers, shares, style_layers, summarize, wraps
+from cnnvis_cli.engine.synthesis.style import (
+    Region,
+    StyleLoss,
+    content_features,
+    other_layers,
+    shares,
+    style_layers,
+    summarize,
+    wraps,
+)
 from cnnvis_cli.networks.bundled import minivgg
 
 STYLE = ("relu1_1", "relu2_1")
@@ -36,7 +45,7 @@ def region(network: Network, style: Tensor, mask: Tensor | None = None, share: f
 
 def test_strength_goes_from_content_to_style(network: Network) -> None:
     content, style = picture(0), 0.3 * picture(1)
-    regions, code = [region(network, style)], codes(network, content, ["relu3_1"])
+    regions, code = [region(network, style)], content_features(network, content, ["relu3_1"])
     acts = activations(network, content, [*STYLE, "relu3_1"])
 
     def loss(strength: float) -> float:

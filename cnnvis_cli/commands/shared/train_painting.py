@@ -1,0 +1,30 @@
+"""A stylizer from its config to its file: trained, judged, saved with what it is worth."""
+
+from __future__ import annotations
+
+from cnnvis_cli.commands.shared import learning as shared
+from cnnvis_cli.commands.shared import painting_scores
+from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
+from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.engine.generators.stylizer import Stylizer
+from cnnvis_cli.jobs.job import Job
+
+
+def train_painting(config: TrainConfig, job: Job) -> None:
+    training = StylizerTraining(config, job)
+    if config.precision == "bf16":
+        job.warn("bf16 is not used for stylizers: their statistics need float32.")
+    with training.variant():
+        result = shared.learned(job, training.learning(), training.config.check, training.look)
+        stylizer = result.module
+        assert isinstance(stylizer, Stylizer)
+        state = painting_scores.as_stored(stylizer, training.views[:1])
+        stylizer.load_state_dict({key: value.float() for key, value in state.items()})
+        judge = painting_scores.Judge(training, stylizer)
+        scores, last, seconds = judge.scores()
+        training.save_sheet(last)
+    shared.save_weights(job, state, training.card(result, scores))
+    shared.save_curve(job, result, judge.floors)
+    job.inputs.skipped.update(training.corpus.skipped | training.held.skipped)
+    job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
+    job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=training.names)
