@@ -17,6 +17,9 @@ __all__ = [
 ]
 
 
+_LONGEST = 4000  # characters of a line that anybody reads
+
+
 class ConfigError(UserError):
     """Everything that is wrong with a config, one line each."""
 
@@ -32,7 +35,7 @@ class Interrupted(Exception):
 def in_words(error: BaseException) -> list[str]:
     """The lines that a user is shown, with the remedies that are commands of this tool."""
     if isinstance(error, ConfigError):
-        return error.problems
+        return [shortened(problem, _LONGEST) for problem in error.problems]
     if isinstance(error, UnknownLayer):
         return [f"{error} `cnnvis layers {error.network}` lists them."]
-    return [str(error) or "interrupted."]
+    return [shortened(error, _LONGEST) or "interrupted."]

@@ -297,7 +297,7 @@ def outside(
         try:
             there = bool(urllib.parse.urlsplit(text).hostname and urllib.parse.urlsplit(text).port != 0)
         except ValueError as error:
-            raise UserError(f"evaluator={shortened(text)} is no address: {error}.") from None
+            raise UserError(f"evaluator={shortened(text)} is no address: {shortened(error)}.") from None
         if not there or not text.isascii() or re.search(r"[\s\x00-\x1f]", text):
             raise UserError(f"evaluator={shortened(text)} is no address: write http://HOST:PORT/PATH, in plain letters.")
         return Http(text, timeout=timeout, retries=retries)
