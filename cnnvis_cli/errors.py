@@ -17,15 +17,15 @@ __all__ = [
 ]
 
 
-_LONGEST = 4000  # characters of a line that anybody reads
+_LONGEST = 2000  # characters of a line that anybody reads
 
 
 class ConfigError(UserError):
     """Everything that is wrong with a config, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [shortened(problem, _LONGEST) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class Interrupted(Exception):
@@ -35,7 +35,7 @@ class Interrupted(Exception):
 def in_words(error: BaseException) -> list[str]:
     """The lines that a user is shown, with the remedies that are commands of this tool."""
     if isinstance(error, ConfigError):
-        return [shortened(problem, _LONGEST) for problem in error.problems]
+        return error.problems
     if isinstance(error, UnknownLayer):
         return [f"{error} `cnnvis layers {error.network}` lists them."]
     return [shortened(error, _LONGEST) or "interrupted."]

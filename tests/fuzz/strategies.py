@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from cnnvis_cli.errors import RunError, UserError
+from cnnvis_cli.errors import RunError, UserError, in_words
 
 FEW = 300
 _ASKED = os.environ.get("FUZZ_EXAMPLES")
@@ -162,7 +162,7 @@ def attempt(action: Callable[[], Any]) -> Any:
     try:
         return action()
     except (UserError, RunError) as error:
-        problems = getattr(error, "problems", [str(error)])
+        problems = in_words(error)
         assert problems
         for problem in problems:
             assert problem
