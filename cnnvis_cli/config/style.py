@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cnnvis_cli.config.base import NumberList, Text, TextList
 from cnnvis_cli.config.conditions import Condition
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 
+_MOST_CELLS = 400
 _OPTIMIZED = Condition(
     "in_one_pass",
     (False,),
@@ -66,6 +68,8 @@ class StyleConfig(StatisticsConfig):
                 raise ValueError(f"no key {', '.join(map(repr, unknown))} to span a grid with")
             if not 1 <= len(grid) <= 2 or not all(grid.values()):
                 raise ValueError("a grid has one or two keys, each with a list of values")
+            if math.prod(map(len, grid.values())) > _MOST_CELLS:
+                raise ValueError(f"a grid has at most {_MOST_CELLS} cells")
         return grid
 
     @model_validator(mode="after")
@@ -78,7 +82,12 @@ class StyleConfig(StatisticsConfig):
             self.check_counts("content_weights", self.content_weights, len(self.content_layers), "content_layers")
         self._check_pass()
         for change in cells(self.grid) if isinstance(self.grid, Mapping) else []:
-            self.changed(change)
+            try:
+                self.changed(change)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                where = ", ".join(f"{key}={value}" for key, value in change.items())
+                raise ValueError(f"grid: {where}: {said[0].lower() + said[1:]}") from None
         return self
 
     @property

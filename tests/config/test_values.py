@@ -143,6 +143,12 @@ def test_an_error_says_where_the_value_came_from(tmp_path: Path) -> None:
     assert problems("fool", config=str(file))[0].endswith(f"(given: 'none'; {file}, line 2)")
 
 
+def test_a_grid_says_which_cell_is_wrong() -> None:
+    assert problems("style", "grid.strength=[0.5, 7]") == ["config: grid: strength=7: input should be less than or equal to 1"]
+    large = list(range(1, 30))
+    assert "at most 400 cells" in problems("style", f"grid.steps={large}", f"grid.smallest={large}")[0]
+
+
 def test_yaml_that_would_not_end(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
