@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean
+from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean, shortened
 
-__all__ = ["ConfigError", "Interrupted", "OutOfMemory", "RunError", "SizeError", "UserError", "did_you_mean", "in_words"]
+__all__ = [
+    "ConfigError",
+    "Interrupted",
+    "OutOfMemory",
+    "RunError",
+    "SizeError",
+    "UserError",
+    "did_you_mean",
+    "in_words",
+    "shortened",
+]
+
+
+_LONGEST = 2000  # characters of a line that anybody reads
 
 
 class ConfigError(UserError):
     """Everything that is wrong with a config, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [shortened(problem, _LONGEST) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class Interrupted(Exception):
@@ -25,4 +38,4 @@ def in_words(error: BaseException) -> list[str]:
         return error.problems
     if isinstance(error, UnknownLayer):
         return [f"{error} `cnnvis layers {error.network}` lists them."]
-    return [str(error) or "interrupted."]
+    return [shortened(error, _LONGEST) or "interrupted."]

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnvis_cli.config.load import find_config, merge, parse_yaml, read_config_file, read_text
-from cnnvis_cli.errors import ConfigError, UserError, did_you_mean
+from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _FILE_KEYS = ("out", "include", "defaults", "jobs")
 _JOB_KEYS = ("command", "config", "out", "matrix", "zip")
+# No file of jobs comes near these.
+_MOST_FILES, _MOST_INCLUDES = 1_000_000, 1_000
 _FILE_SUFFIXES = (
     ".png",
     ".jpg",
@@ -97,8 +100,12 @@ class _Reader:
         self.problems: list[str] = []
         self.unused: dict[str, str] = {}
         self.used: set[str] = set()
+        self.files = 0
 
     def file(self, path: Path, above: tuple[Path, ...], inherited: Mapping[str, Any]) -> JobsFile:
+        self.files += 1
+        if self.files > _MOST_INCLUDES:
+            raise UserError(f"{path.name}: more than {_MOST_INCLUDES:,} files are included.")
         values = parse_yaml(read_text(path), str(path))
         if isinstance(values, list):
             values = {"jobs": values}
@@ -130,8 +137,12 @@ class _Reader:
 
     def _includes(self, path: Path, names: Any, above: tuple[Path, ...], defaults: Mapping[str, Any]) -> list[Entry]:
         entries: list[Entry] = []
-        for name in [names] if isinstance(names, str) else names or []:
-            other = path.parent / str(name)
+        names = [names] if isinstance(names, str) else names or []
+        if not isinstance(names, list) or not all(isinstance(name, str) and "\0" not in name for name in names):
+            self.problems.append(f"{path.name}: include: must be a list of files.")
+            names = []
+        for name in names:
+            other = path.parent / name
             if other.resolve() in above:
                 chain = " -> ".join(step.name for step in (*above[above.index(other.resolve()) :], other))
                 self.problems.append(f"{path.name}: include: goes round in a circle: {chain}.")
@@ -148,13 +159,14 @@ class _Reader:
         command = job.get("command")
         if not isinstance(command, str) or command not in COMMANDS:
             hint = did_you_mean(str(command), COMMANDS) if command else ""
-            said = f"no command '{command}'.{hint}" if command else "has no `command`."
+            said = f"no command '{shortened(command)}'.{hint}" if command else "has no `command`."
             raise ConfigError([f"{place}: {said} Commands: {', '.join(COMMANDS)}."])
         fields = config_class(command).model_fields
         settings: dict[str, Any] = {}
         if job.get("config"):
             named = base / str(job["config"])
-            path = named if named.is_file() else find_config(str(job["config"]), command)
+            there = os.path.isfile(named)  # noqa: PTH113 - Path.is_file raises for names that are too long
+            path = named if there else find_config(str(job["config"]), command)
             settings = {key: _resolved(value, path.resolve().parent) for key, value in read_config_file(path, command).items()}
         settings |= {str(key): _resolved(value, base) for key, value in job.items() if key not in _JOB_KEYS}
         self.used |= defaults.keys() & fields.keys()
@@ -197,10 +209,10 @@ def _ranges(place: str, given: Any, base: Path) -> dict[str, Sequence[Any]]:
         raise ConfigError([f"{place}: must be a mapping of keys to lists."])
     found: dict[str, Sequence[Any]] = {}
     for key, values in given.items():
-        if isinstance(values, dict) and set(values) == {"range"} and all(isinstance(n, int) for n in values["range"]):
-            found[key] = range(*values["range"])
+        if isinstance(values, dict) and set(values) == {"range"}:
+            found[key] = _range(f"{place}.{key}", values["range"])
         elif isinstance(values, dict) and set(values) == {"files"}:
-            found[key] = [str(path) for path in sorted(base.glob(str(values["files"]))) if path.is_file()]
+            found[key] = [str(path) for path in _matching(f"{place}.{key}", str(values["files"]), base) if path.is_file()]
         elif isinstance(values, list):
             found[key] = [_resolved(value, base) for value in values]
         else:
@@ -210,9 +222,41 @@ def _ranges(place: str, given: Any, base: Path) -> dict[str, Sequence[Any]]:
     return found
 
 
+def _range(place: str, ends: Any) -> range:
+    """`[END]`, `[FIRST, END]` or `[FIRST, END, STEP]`."""
+    whole = isinstance(ends, list) and all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
+    if not whole or not 1 <= len(ends) <= 3 or (len(ends) == 3 and ends[2] == 0):
+        raise ConfigError([f"{place}: a range is [FIRST, END] or [FIRST, END, STEP], of whole numbers, STEP not 0."])
+    found = range(*ends)
+    try:
+        len(found)
+    except OverflowError:
+        raise ConfigError([f"{place}: a range of more values than can be counted."]) from None
+    return found
+
+
+def _matching(place: str, pattern: str, base: Path) -> list[Path]:
+    """The files and folders that a glob relative to `base`, or an absolute one, means; sorted."""
+    try:
+        root, relative = (base, pattern) if not Path(pattern).is_absolute() else (Path("/"), pattern.lstrip("/"))
+        found = list(itertools.islice(root.glob(relative), _MOST_FILES + 1))
+    except (ValueError, NotImplementedError, OSError, RecursionError) as error:
+        raise ConfigError(
+            [f"{place}: '{shortened(pattern)}' is no pattern of files: {error}. Write for instance **/*.png."]
+        ) from None
+    if len(found) > _MOST_FILES:
+        raise ConfigError([f"{place}: '{shortened(pattern)}' means more than {_MOST_FILES:,} files."])
+    return sorted(found)
+
+
 def place_of(folder: str, base: Path) -> str:
     """A folder relative to `base` as an absolute path; an address (s3://...) stays as it is."""
-    return folder if "://" in folder else str((base / Path(folder).expanduser()).absolute())
+    return folder if "://" in folder else str((base / expanded(folder)).absolute())
+
+
+def expanded(path: str) -> Path:
+    """With `~` as the home; a home that nobody has stays as it is written."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises there
 
 
 def looks_like_file(value: str) -> bool:
@@ -229,8 +273,12 @@ def _resolved(value: Any, base: Path) -> Any:
     """Text that looks like a path and is there relative to the jobs file becomes absolute; all else stays."""
     if isinstance(value, list):
         return [_resolved(item, base) for item in value]
-    if not isinstance(value, str) or not looks_like_file(value) or Path(value).expanduser().is_absolute():
+    if not isinstance(value, str) or not looks_like_file(value) or expanded(value).is_absolute():
         return value
     there = base / value
-    found = any(True for _ in base.glob(value)) if any(mark in value for mark in "*?[") else there.exists()
-    return str(there.resolve() if there.exists() else there) if found or value.startswith(("./", "../")) else value
+    exists = os.path.exists(there)  # noqa: PTH110 - Path.exists raises for names that are too long
+    try:
+        found = any(True for _ in base.glob(value)) if any(mark in value for mark in "*?[") else exists
+    except (ValueError, NotImplementedError, OSError):
+        found = False  # no pattern: what reads the setting says so
+    return str(there.resolve() if exists else there) if found or value.startswith(("./", "../")) else value

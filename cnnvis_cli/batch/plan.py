@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, must_be_there
+from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, must_be_there
 from cnnvis_cli.batch.places import read_result
-from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings
+from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
+from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, without_idle
+from cnnvis_cli.config.variables import variables_of
 from cnnvis_cli.errors import ConfigError, UserError
+from cnnvis_cli.errors import shortened as brief
 from cnnvis_cli.jobs.record import config_hash, difference, safe_name
 from cnnvis_cli.registry import config_class
 
-MANY = 10_000
+MANY, TOO_MANY = 10_000, 10_000_000
+# What a key in a name can be followed by: `{seed:03d}`, `{rate:.2g}`.
+_SPEC = re.compile(r"[<>^]?0?[0-9]{0,2}(\.[0-9]{1,2})?[defgsx]?")
 _LINES_SHOWN = 30
 
 
@@ -55,6 +61,8 @@ def make_plan(jobs: JobsFile, root: str, settings: Sequence[str] = (), *, many: 
     """
     if jobs.count > MANY and not many:
         raise UserError(f"{jobs.path} asks for {jobs.count:,} jobs. Add --yes if you mean it.")
+    if jobs.count > TOO_MANY:
+        raise UserError(f"{jobs.path} asks for {jobs.count:.3g} jobs; a plan holds at most {TOO_MANY:,}.")
     given = parse_settings(settings)
     known = {key for entry in jobs.entries for key in config_class(entry.command).model_fields}
     problems = [f"{key}: no job's command has this key." for key in given if key not in known]
@@ -75,14 +83,24 @@ def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
     schema = config_class(entry.command)
     own = [word for word in settings if word.partition("=")[0].strip().partition(".")[0] in schema.model_fields]
     over = parse_settings(own, schema)
-    over = merge(environment_settings(schema, os.environ), over)
+    variables = environment_settings(schema, os.environ)
+    origins = variables_of(variables) | dict.fromkeys(over, "command line")
+    over = merge(variables, over)
     below = merge(entry.defaults, entry.settings)
+    # What is said for many jobs is meant for those where it means something; of an entry's own settings at least for one.
+    shared = entry.settings.keys() - over.keys() if entry.axes else set()
+    general = (over.keys() | entry.defaults.keys() | shared) - (entry.settings.keys() - shared)
+    idle: set[str] = {*shared}
     folder = f"{root}/{entry.out}"
     problems: list[str] = []
 
     def build(point: Point) -> CommandConfig | None:
         try:
-            return build_config(schema, merge(merge(below, point), over))
+            values = merge(merge(below, point), over)
+            kept = without_idle(schema, values, general - (point.keys() - over.keys()))
+            config = build_config(schema, kept, origins)
+            idle.intersection_update(values.keys() - kept.keys())
+            return config
         except ConfigError as error:
             problems.extend(f"{entry.place}{_marked(point, error)}.{problem}" for problem in error.problems)
             return None
@@ -95,12 +113,13 @@ def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
             continue
         try:
             name = _name(config, point, told)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            problems.append(f"{entry.place}.name: {config.name!r} names no key: {error}.")
+        except (KeyError, ValueError, TypeError) as error:
+            problems.append(f"{entry.place}.name: {brief(repr(config.name))} cannot be filled in: {brief(error, 200)}.")
             continue
         if name != config.name:
             config = config.model_copy(update={"name": name})
         jobs.append(Planned(entry.place + _marked(point), entry.command, config, folder))
+    problems += [f"{entry.place}.{key}: has no effect in any of its {entry.count} jobs." for key in sorted(idle) if jobs]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return jobs
@@ -130,9 +149,26 @@ def _untold(entry: Entry, build: Any) -> list[str]:
 def _name(config: CommandConfig, point: Point, untold: Sequence[str]) -> str:
     """`name: "{model}-{seed}"` is filled in; otherwise what the name does not tell of the point is added."""
     if "{" in config.name:
-        return config.name.format(**{key: _word(value) for key, value in config.model_dump().items()})
+        return _filled(config.name, {key: _word(value) for key, value in config.model_dump().items()})
     shown = [f"{key}={_word(point[key])}" for key in untold]
     return "_".join([config.name or config.slug(), *shown]) if shown else config.name
+
+
+def _filled(name: str, values: Mapping[str, Any]) -> str:
+    """`{model}-{seed:03d}` with the values of the keys. Raises KeyError and ValueError for all that is more than that."""
+    text = ""
+    for literal, field, spec, conversion in string.Formatter().parse(name):
+        text += literal
+        if field is None:
+            continue
+        if field not in values:
+            raise KeyError(f"there is no key {brief(field)}")
+        if conversion or not _SPEC.fullmatch(spec or ""):
+            raise ValueError(f"{{{field}:...}} takes a width and a kind, as in {{seed:03d}}")
+        text += format(values[field], spec or "")
+    if len(text.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES:
+        raise ValueError(f"it would be longer than {MOST_NAME_BYTES} bytes")
+    return text
 
 
 def _word(value: Any) -> Any:
@@ -169,7 +205,7 @@ def _missing_files(plan: Iterable[Planned]) -> list[str]:
 
 
 def _there(path: str) -> bool:
-    return any(mark in path for mark in "*?[") or Path(path).expanduser().exists()
+    return any(mark in path for mark in "*?[") or os.path.exists(expanded(path))  # noqa: PTH110 - Path.exists raises for long names
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
@@ -181,7 +217,8 @@ def shortened(problems: Sequence[str]) -> list[str]:
 def parse_shard(text: str) -> tuple[int, int]:
     """`2/8` is the second of eight parts."""
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+    digits = re.compile("[0-9]{1,9}")
+    if not (slash and digits.fullmatch(part) and digits.fullmatch(parts) and 1 <= int(part) <= int(parts)):
         raise UserError(f"--shard {text}: must be I/N with I from 1 to N, e.g. 1/8.")
     return int(part), int(parts)
 

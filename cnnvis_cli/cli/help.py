@@ -10,6 +10,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.config.conditions import show_value
 
 
 def key_rows(schema: type[CommandConfig]) -> list[tuple[str, str, str]]:
@@ -19,17 +20,9 @@ def key_rows(schema: type[CommandConfig]) -> list[tuple[str, str, str]]:
         default = "" if field.default is PydanticUndefined else show_value(field.default)
         choices = _choices(field.annotation)
         about = " ".join(part for part in (field.description or "", f"({' | '.join(choices)})" if choices else "") if part)
-        rows.append((key, default, about))
+        needs = " and ".join(map(str, schema.belongs.get(key, ())))
+        rows.append((key, default, f"{about} [{needs}]" if needs else about))
     return rows
-
-
-def show_value(value: Any) -> str:
-    """A value as one would write it after `key=`."""
-    if isinstance(value, tuple | list):
-        return ",".join(show_value(item) for item in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _choices(annotation: Any) -> list[str]:

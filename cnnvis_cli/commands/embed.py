@@ -32,11 +32,11 @@ def run(config: EmbedConfig, job: Job) -> None:
     if len(index.sources) < 4:
         raise UserError(f"a plane needs at least 4 pictures; {','.join(config.images)} has {len(index.sources)}.")
     features = index.features.numpy().astype(np.float64)
-    components = PCA(min(COMPONENTS, *features.shape), random_state=config.seed).fit(features)
+    components = PCA(min(COMPONENTS, *features.shape), random_state=config.seed % 2**32).fit(features)
     reduced = components.transform(features)
     job.check_interrupt()
     perplexity = min(config.perplexity, (len(features) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=config.seed).fit_transform(reduced)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=config.seed % 2**32).fit_transform(reduced)
     planes = {"PCA": reduced[:, :2], "t-SNE": tsne}
     shares = components.explained_variance_ratio_
     titles = [f"PCA ({shares[:2].sum():.0%} of the variance)", f"t-SNE (perplexity {perplexity:.3g})"]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
+from cnnvis_cli.config.conditions import Condition, above, given
 
 
 class DreamConfig(NetworkConfig):
     """Raise what a layer, a channel, a neuron, a class or a sum of them sees in a picture, over octaves."""
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "objective": (Condition("layers", ((),), words="one dream, without layers"),),
+        "scale": (above("octaves", 1),),
+        "smallest": (above("octaves", 1),),
+        **{key: (above("zoom"),) for key in ("zoom_factor", "zoom_steps", "video")},
+        "columns": (given("layers"),),
+    }
 
     image: Text = Field("sample:coffee", description="picture to dream on: a file, sample:NAME, or noise")
     objective: Text = Field(
@@ -24,7 +34,7 @@ class DreamConfig(NetworkConfig):
     smallest: int = Field(64, ge=8, description="no octave below this short side")
     steps: int = Field(10, ge=1, description="updates per octave")
     rate: float = Field(0.012, gt=0, description="mean change of a value in [0, 1] per update")
-    jitter: int = Field(32, ge=0, description="random shift per update in pixels")
+    jitter: int = Field(32, ge=0, le=16384, description="random shift per update in pixels")
     smooth: float = Field(1.0, ge=0, description="finest blur of the gradient in pixels; 0: none")
     tile: int = Field(512, ge=64, description="pictures with a longer side than twice this are evaluated in tiles of this side")
     zoom: int = Field(0, ge=0, le=2000, description="so many frames of a way into the picture")
@@ -47,6 +57,10 @@ class DreamConfig(NetworkConfig):
     def _fitting(self) -> DreamConfig:
         if self.zoom and self.layers:
             raise ValueError("zoom goes into one dream; layers makes a sheet of several. Give one of them")
+        if self.size and self.jitter > self.size and self.jitter != type(self).model_fields["jitter"].default:
+            raise ValueError(f"jitter {self.jitter} shifts by more than the picture's side of {self.size}: take less")
+        if self.size and self.smallest > self.size and self.smallest != type(self).model_fields["smallest"].default:
+            raise ValueError(f"smallest {self.smallest} is more than the size of {self.size}: there would be no other octave")
         return self
 
     def slug(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, NumberList, Text, TextList
+from cnnvis_cli.config.conditions import Condition, given, only_with
 
 Preset = Literal["default", "nguyen2015-mnist-direct", "nguyen2015-mnist-cppn", "nguyen2015-imagenet-cppn"]
 _PAPER = {"strategy": "map_elites", "goal": None}
@@ -32,6 +33,24 @@ class EvolveConfig(NetworkConfig):
             "rates": {"add_node": 0.0, "add_link": 0.5, "split": 0.5, "remove_link": 0.3, "remove_node": 0.2},
         },
     }  # fmt: skip
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "elites": (only_with("strategy", "evolution_strategy"),),
+        "stop_at_goal": (given("goal"),),
+        "rate": (only_with("encoding", "direct", "shapes"),),
+        "halve_every": (only_with("encoding", "direct"),),
+        "cross_rate": (only_with("encoding", "direct", "shapes"),),
+        "eta_c": (only_with("encoding", "direct"),),
+        "rates": (only_with("encoding", "cppn"),),
+        "shape": (only_with("encoding", "shapes"),),
+        "shapes": (only_with("encoding", "shapes"),),
+        "render": (only_with("encoding", "cppn", "shapes"),),
+        **{key: (given("evaluator"),) for key in ("logits", "labels", "timeout", "retries", "queries", "cache")},
+        **{
+            key: (Condition("reads_onnx", (True,), words="evaluator=FILE.onnx", instead="with another judge"),)
+            for key in ("mean", "std")
+        },
+    }
 
     model: Text = Field("lenet", description="lenet, minivgg, a torchvision name, or package.module:factory (--trust-code)")
     preset: Preset = Field("default", description="numbers of a paper")
@@ -82,13 +101,14 @@ class EvolveConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _fitting(self) -> EvolveConfig:
-        if self.render and self.encoding == "direct":
-            raise ValueError("render needs encoding=cppn or shapes: directly encoded pixels have one size")
-        if self.elites > 1 and self.strategy == "map_elites":
-            raise ValueError("elites above 1 need strategy=evolution_strategy: MAP-Elites keeps one per class")
         if self.evaluator and self.size is None and not self.evaluator.endswith(".onnx"):
             raise ValueError("size (pixels) must be given with an evaluator that is a URL or a function")
         return self
+
+    @property
+    def reads_onnx(self) -> bool:
+        """Whether the judge is a file.onnx."""
+        return self.evaluator.endswith(".onnx")
 
     def slug(self) -> str:
         judge = self.evaluator.rpartition("/")[2] if self.evaluator else self.model

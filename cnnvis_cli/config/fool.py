@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.conditions import Condition, only_with, other_than
 
 Attack = Literal["ascent", "fgsm", "ifgsm", "pgd", "momentum", "lbfgs", "deepfool", "carlini-wagner", "square", "universal"]
 # Attacks that look for the smallest change: without epsilon they have no budget.
@@ -43,6 +45,22 @@ class FoolConfig(NetworkConfig):
 
     What counts is the saved 8-bit PNG, read and judged again.
     """
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "steps": (other_than("attack", "fgsm", "square"),),
+        "rate": (only_with("attack", *UNTIL_SURE, "carlini-wagner", "universal"),),
+        "confidence": (only_with("attack", *UNTIL_SURE),),
+        "restarts": (only_with("attack", "pgd"),),
+        "momentum": (only_with("attack", "momentum"),),
+        "loss": (only_with("attack", "fgsm", "ifgsm", "pgd", "momentum"),),
+        "overshoot": (only_with("attack", "deepfool"),),
+        "candidates": (only_with("attack", "deepfool"),),
+        "kappa": (only_with("attack", "carlini-wagner"),),
+        "searches": (only_with("attack", "carlini-wagner", "lbfgs"),),
+        "constant": (only_with("attack", "carlini-wagner", "lbfgs"),),
+        "queries": (only_with("attack", "square"),),
+        "check": (other_than("attack", "square", "universal"),),
+    }
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders, sample:NAME, or noise")
     label: Text = Field(

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
+from cnnvis_cli.config.conditions import Condition, above, only_with
 
 
 class InvertConfig(NetworkConfig):
     """argmin over x of |Phi(x) - Phi0|^2 / |Phi0|^2 + priors, each in units of natural pictures (Mahendran, Vedaldi 2015)."""
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "image": (Condition("of_a_picture", (True,), words="a picture's own code", instead="with code or mean"),),
+        "beta": (above("variation"),),
+        "alpha": (above("norm"),),
+        "following": (
+            Condition("weighs_channels", (True,), words="channels=true or prune above 0", instead="with neither of the two"),
+        ),
+        "reconstruct": (only_with("channels", True),),
+        "labelled": (above("prune"),),
+        "draws": (above("prune"),),
+    }
 
     image: Text = Field("sample:chelsea", description="picture whose code is inverted: a file or sample:NAME")
     code: Text = Field("", description="instead: a .npy of one layer's output")
@@ -58,6 +72,16 @@ class InvertConfig(NetworkConfig):
         if self.prune and not self.labelled:
             raise ValueError("prune needs labelled=FOLDER, with a subfolder for each class")
         return self
+
+    @property
+    def of_a_picture(self) -> bool:
+        """Whether `image` is looked at."""
+        return not (self.code or self.mean)
+
+    @property
+    def weighs_channels(self) -> bool:
+        """Whether what follows the layer is looked at."""
+        return self.channels or bool(self.prune)
 
     def slug(self) -> str:
         of = self.code or self.mean or self.image

@@ -9,18 +9,24 @@ import json
 import os
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.errors import ConfigError, UserError, did_you_mean
+from cnnvis_cli.config.variables import check_variables, variables_of
+from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.files.bundled import configs_folder
 
 C = TypeVar("C", bound=CommandConfig)
+
+
+# No config comes near these; the bombs that YAML's aliases make do.
+_MOST_VALUES, _MOST_LEVELS = 1_000_000, 50
 
 
 class _Int(int):
@@ -37,10 +43,14 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `1e-3` is a number, `no` and `on` are words, `1:30` is not a number of seconds. No key twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' stands twice", problem_mark=node.start_mark)
+        keys = set()
+        for written, _ in node.value:
+            key = self.construct_object(written, deep=True)
+            if isinstance(key, dict | list):
+                raise yaml.MarkedYAMLError(problem="a key is a list or a mapping", problem_mark=written.start_mark)
+            if key in keys:
+                raise yaml.MarkedYAMLError(problem=f"'{shortened(key)}' stands twice", problem_mark=written.start_mark)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -72,11 +82,17 @@ for _tag, _pattern, _first in (
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. Raises UserError that names `where` and the line."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+        _measure(value)
+        return value
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply.") from None
+    except ValueError as error:
+        raise UserError(f"{where} {error}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{where}{place} is not YAML: {getattr(error, 'problem', None) or error}.") from None
+        raise UserError(f"{where}{place} is not YAML: {shortened(getattr(error, 'problem', None) or error, 200)}.") from None
 
 
 def read_text(path: Path) -> str:
@@ -84,8 +100,28 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file. A config is YAML in UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {shortened(path)}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _measure(value: Any, above: tuple[int, ...] = (), known: dict[int, int] | None = None) -> int:
+    """How many values there are in a value, those that aliases repeat counted each time.
+
+    Raises ValueError for too many of them, too many levels, or a circle.
+    """
+    known = {} if known is None else known
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in above:
+        raise ValueError("goes round in a circle")
+    if len(above) > _MOST_LEVELS:
+        raise ValueError(f"has more than {_MOST_LEVELS} levels")
+    if id(value) not in known:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_measure(part, (*above, id(value)), known) for part in parts)
+    if known[id(value)] > _MOST_VALUES:
+        raise ValueError(f"has more than {_MOST_VALUES:,} values")
+    return known[id(value)]
 
 
 def named_configs() -> dict[str, Path]:
@@ -97,7 +133,7 @@ def named_configs() -> dict[str, Path]:
 def find_config(name: str, command: str) -> Path:
     """A path, or the name of a bundled example (`class` or `maximize/class`)."""
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(name):  # noqa: PTH113 - Path.is_file raises for names that are too long
         return path
     known = named_configs()
     short = name.removesuffix(".yaml")
@@ -105,7 +141,7 @@ def find_config(name: str, command: str) -> Path:
         if candidate in known:
             return known[candidate]
     hint = did_you_mean(short, [key.removeprefix(f"{command}/") for key in known if key.startswith(f"{command}/")])
-    raise UserError(f"no config file '{name}'.{hint} `cnnvis configs list` shows the bundled ones.")
+    raise UserError(f"no config file '{shortened(name)}'.{hint} `cnnvis configs list` shows the bundled ones.")
 
 
 def read_config_file(path: Path, command: str) -> dict[str, Any]:
@@ -114,9 +150,10 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     if path.suffix == ".json":
         try:
             values = json.loads(text)
-        except json.JSONDecodeError:
-            raise UserError(f"{path} is not JSON.") from None
-        if not isinstance(values, dict) or "config" not in values:
+            _measure(values)
+        except (ValueError, RecursionError):
+            raise UserError(f"{path} is not JSON that can be read.") from None
+        if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             raise UserError(f"{path} is not the JSON beside a result: it has no 'config'.")
         values = {"command": values.get("command", command), **values["config"]}
     else:
@@ -126,6 +163,7 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must be a mapping of keys to values, not a {type(values).__name__}.")
     if (of := values.pop("command", command)) != command:
+        of = shortened(of)
         raise UserError(f"{path} is a config of '{of}', not of '{command}'. Run: cnnvis {of} -c {path}")
     return values
 
@@ -137,17 +175,23 @@ def parse_settings(settings: Sequence[str], schema: type[BaseModel] | None = Non
     where there is no schema), and is text where that fails.
     """
     values: dict[str, Any] = {}
+    keys = [word.partition("=")[0].strip() for word in settings]
+    twice = [key for key in dict.fromkeys(keys) if sum(other == key or other.startswith(f"{key}.") for other in keys) > 1]
+    if twice:
+        raise ConfigError([f"{shortened(key)} stands twice on the command line." for key in twice])
     for word in settings:
         key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise UserError(f"'{word}' is not of the form KEY=VALUE.")
+        if not equals or not key.strip():
+            raise UserError(f"'{shortened(word)}' is not of the form KEY=VALUE.")
+        if key.count(".") > _MOST_LEVELS:
+            raise UserError(f"'{shortened(word)}' has more than {_MOST_LEVELS} levels.")
         value = _value(key.strip(), text, schema)
         *parents, last = key.strip().split(".")
         target = values
         for parent in parents:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise UserError(f"'{word}': '{parent}' already has a value.")
+                raise UserError(f"'{shortened(word)}': '{shortened(parent)}' already has a value.")
         target[last] = value if text else ""
     return values
 
@@ -193,7 +237,8 @@ def _wants(annotation: Any) -> Literal["text", "words", "any"]:
 
 def environment_settings(schema: type[CommandConfig], environment: Mapping[str, str]) -> dict[str, Any]:
     """`CNNVIS_STEPS=100` sets `steps` for every command that has it."""
-    found = {key: environment[f"CNNVIS_{key.upper()}"] for key in schema.model_fields if f"CNNVIS_{key.upper()}" in environment}
+    check_variables(schema, environment)
+    found = {key: environment[name] for key, name in variables_of(schema.model_fields).items() if name in environment}
     return parse_settings([f"{key}={value}" for key, value in found.items()], schema)
 
 
@@ -206,25 +251,50 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build_config(schema: type[C], values: Mapping[str, Any]) -> C:
-    """Validate. Raises ConfigError with a line per problem, each with its dotted path."""
+def build_config(schema: type[C], values: Mapping[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> C:
+    """Validate. Raises ConfigError with a line per problem, each with its dotted path and, by `origins`, where the key's value
+    came from."""
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError([_line(schema, problem) for problem in error.errors()]) from None
+        raise ConfigError([line for problem in error.errors() for line in _lines(schema, problem, origins)]) from None
 
 
-def _line(schema: type[BaseModel], problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+def without_idle(schema: type[C], values: Mapping[str, Any], general: Set[str]) -> dict[str, Any]:
+    """The values but for those of the `general` keys that have no effect beside the others: what was said for all commands at
+    once is meant for those where it means something."""
+    kept = dict(values)
+    while general & kept.keys():
+        try:
+            schema.model_validate(kept)
+            break
+        except ValidationError as error:
+            idle = {key for problem in error.errors() for key in problem.get("ctx", {}).get("refused", ())}
+        if not idle & general & kept.keys():
+            break
+        kept = {key: value for key, value in kept.items() if key not in idle or key not in general}
+    return kept
+
+
+def _lines(schema: type[BaseModel], problem: Any, origins: Mapping[str, str]) -> list[str]:
+    path = shortened(".".join(str(part) for part in problem["loc"]))
+    if problem["type"] == "no_effect":
+        return [_placed(reason, key, origins) for key, reason in problem["ctx"]["refused"].items()]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key.{did_you_mean(str(problem['loc'][-1]), schema.model_fields)}"
+        return [_placed(f"{path}: unknown key", key, origins) + "." + did_you_mean(key[:80], schema.model_fields)]
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     given = problem.get("input")
     if problem["type"] == "literal_error":
-        message += "." + did_you_mean(str(given), re.findall(r"'([^']+)'", problem["msg"]))
+        message += "." + did_you_mean(str(given)[:80], re.findall(r"'([^']+)'", problem["msg"]))
         message = message.rstrip(".")
-    shown = f" (given: {given!r})" if path and isinstance(given, str | int | float | bool) else ""
-    return f"{path or 'config'}: {message[0].lower() + message[1:]}{shown}"
+    shown = f"given: {shortened(repr(given))}" if path and isinstance(given, str | int | float | bool) else ""
+    notes = "; ".join(note for note in (shown, origins.get(key, "")) if note)
+    return [f"{path or 'config'}: {message[:1].lower() + message[1:]}" + (f" ({notes})" if notes else "")]
+
+
+def _placed(text: str, key: str, origins: Mapping[str, str]) -> str:
+    return f"{text} ({origins[key]})" if key in origins else text
 
 
 def load_config(
@@ -237,7 +307,26 @@ def load_config(
     environment: Mapping[str, str] | None = None,
 ) -> C:
     """The config of one run, from all its sources."""
-    values = read_config_file(find_config(config, command), command) if config else {}
-    values = merge(values, environment_settings(schema, os.environ if environment is None else environment))
-    values = merge(values, parse_settings(settings, schema))
-    return build_config(schema, merge(values, {k: v for k, v in (flags or {}).items() if v is not None}))
+    path = find_config(config, command) if config else None
+    filed = read_config_file(path, command) if path else {}
+    general = environment_settings(schema, os.environ if environment is None else environment)
+    typed = parse_settings(settings, schema)
+    flagged = {key: value for key, value in (flags or {}).items() if value is not None}
+    values = merge(merge(merge(filed, general), typed), flagged)
+    values = without_idle(schema, values, general.keys() - typed.keys() - flagged.keys())
+    try:
+        return build_config(schema, values)
+    except ConfigError:  # said once more, with what is only looked up now
+        places = {key: f"{path}, line {line}" for key, line in _lines_of(path).items()} if path else {}
+        origins = {key: places.get(key, str(path)) for key in filed} | variables_of(general)
+        origins |= dict.fromkeys(typed, "command line") | {key: f"--{key}" for key in flagged}
+        return build_config(schema, values, origins)
+
+
+def _lines_of(path: Path) -> dict[str, int]:
+    """In which line of a YAML file each key stands."""
+    if path.suffix == ".json":
+        return {}
+    node = yaml.compose(read_text(path), Loader=_Loader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return {str(key.value): key.start_mark.line + 1 for key, _ in pairs}

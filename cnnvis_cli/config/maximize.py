@@ -8,8 +8,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text
+from cnnvis_cli.config.conditions import Condition, above, only_with
 
 Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
+
+
+_CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
 
 
 class MaximizeConfig(NetworkConfig):
@@ -46,6 +50,23 @@ class MaximizeConfig(NetworkConfig):
         },
     }  # fmt: skip
 
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "p": (above("lp"),),
+        "tv_beta": (above("tv"),),
+        "blur_sigma": (above("blur_every"),),
+        "noise": (Condition("from_noise", (True,), words="random starts: start=noise, diversity above 1", instead="here"),),
+        **dict.fromkeys(("crop_share", "crop_spread", "crop_noise", "fade"), (_CROPS,)),
+        "diversity_weight": (above("diversity", 1),),
+        "diversity_layer": (above("diversity", 1),),
+        "pictures": (
+            Condition(
+                "reads_pictures", (True,), words="start=facets or parameterization=phases", instead="with neither of the two"
+            ),
+        ),
+        "facets": (only_with("start", "facets"),),
+        "every": (only_with("frames", True),),
+    }
+
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
     preset: Preset = Field("olah2017", description="defaults of a paper")
     maximize: bool = Field(True, description="false looks for the minimum")
@@ -79,7 +100,7 @@ class MaximizeConfig(NetworkConfig):
         0.0, ge=0, le=1, description="share of pixels of smallest contribution set to grey (pixels only)"
     )
     center_bias: float = Field(0.0, ge=0, description="width of a Gaussian on the gradient, in half sides (0: none)")
-    jitter: float = Field(6.0, ge=0, description="random shift in pixels")
+    jitter: float = Field(6.0, ge=0, le=8192, description="random shift in pixels")
     rotate: float = Field(8.0, ge=0, le=180, description="random rotation in degrees")
     zoom: float = Field(0.12, ge=0, le=2, description="random scale, 0.1: a tenth up and down")
     crops: int = Field(0, ge=0, le=256, description="show the network so many random crops of the picture (0: the whole)")
@@ -116,16 +137,21 @@ class MaximizeConfig(NetworkConfig):
             raise ValueError(f"{', '.join(on_pixels)} need parameterization=pixels")
         if self.start == "facets" and not self.pictures:
             raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
-        if not self.crops and (
-            given := [key for key in ("crop_share", "crop_spread", "crop_noise", "fade") if self._said(key)]
-        ):
-            raise ValueError(f"{', '.join(given)} belong to crops of the picture: give crops=8 or preset=fel2023")
+        if self.size is not None and self.jitter > self.size:
+            raise ValueError(f"jitter {self.jitter:g} shifts by more than the picture's side of {self.size}: take less")
         if self.parameterization == "phases" and self.start != "noise":
             raise ValueError(f"parameterization=phases begins with random phases; start={self.start} has no effect")
         return self
 
-    def _said(self, key: str) -> bool:
-        return getattr(self, key) != type(self).model_fields[key].default
+    @property
+    def from_noise(self) -> bool:
+        """Whether `noise` is in the start."""
+        return self.parameterization != "phases" and (self.start == "noise" or self.diversity > 1)
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether `pictures` is looked at."""
+        return self.start == "facets" or self.parameterization == "phases"
 
     def slug(self) -> str:
         extra = "" if self.preset == "olah2017" else f"_{self.preset}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.conditions import Condition, only_with
 
 Method = Literal[
     "gradient", "gradient_times_input", "smoothgrad", "integrated_gradients", "guided_backprop", "grad_cam", "guided_grad_cam"
@@ -15,6 +17,14 @@ Method = Literal[
 
 class SaliencyConfig(NetworkConfig):
     """Which pixels of a picture a class or a unit depends on."""
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        "layer": (only_with("method", "grad_cam", "guided_grad_cam"),),
+        "samples": (only_with("method", "smoothgrad"),),
+        "noise": (only_with("method", "smoothgrad"),),
+        "steps": (only_with("method", "integrated_gradients"),),
+        "baseline": (only_with("method", "integrated_gradients"),),
+    }
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")
@@ -31,12 +41,6 @@ class SaliencyConfig(NetworkConfig):
     score: bool = Field(True, description="deletion and insertion AUC, also of the map shifted, mirrored, and of a blob")
     sanity: bool = Field(False, description="how the map changes when the weights are randomized")
     raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
-
-    @model_validator(mode="after")
-    def _fitting(self) -> SaliencyConfig:
-        if self.layer and "grad_cam" not in self.method:
-            raise ValueError(f"layer is for grad_cam and guided_grad_cam, not for {self.method}")
-        return self
 
     def slug(self) -> str:
         first = self.image[0].removeprefix("sample:").rstrip("/").rpartition("/")[2].partition(".")[0] if self.image else ""

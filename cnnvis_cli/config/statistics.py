@@ -9,6 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from cnnvis_cli.config.base import NetworkConfig, NumberList, TextList
+from cnnvis_cli.config.conditions import Condition
+
+# What only the optimizer of statistics reads.
+OF_STATISTICS = (
+    *("statistic", "style_layers", "layer_weights", "smooth", "pooling", "padding", "bleed", "tv", "update", "rate", "average"),
+    *("steps", "smallest", "budget", "tile"),
+)
+WITHOUT_BUDGET = Condition("budget", (None,), words="runs without budget, which picks them", instead="beside a budget")
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 

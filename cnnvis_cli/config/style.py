@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cnnvis_cli.config.base import NumberList, Text, TextList
-from cnnvis_cli.config.statistics import StatisticsConfig
+from cnnvis_cli.config.conditions import Condition
+from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 
-# What only the optimizer reads.
-NOT_IN_A_PASS = (
-    *(
-        "statistic",
-        "style_layers",
-        "layer_weights",
-        "content_layers",
-        "content_weights",
-        "smooth",
-        "pooling",
-        "padding",
-        "bleed",
-    ),
-    *("tv", "update", "rate", "average", "steps", "smallest", "budget", "tile", "start", "grid"),
+_MOST_CELLS = 400
+_OPTIMIZED = Condition(
+    "in_one_pass",
+    (False,),
+    words="the optimizer; start=stylizer lets it go on from the pass",
+    instead="in a stylizer's pass",
 )
+_IN_A_PASS = Condition("in_one_pass", (True,), words="a stylizer's pass, stylizer=...", instead="where there is none")
 
 
 class StyleConfig(StatisticsConfig):
     """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015)."""
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        **dict.fromkeys((*OF_STATISTICS, "content_layers", "content_weights", "start", "grid"), (_OPTIMIZED,)),
+        "steps": (_OPTIMIZED, WITHOUT_BUDGET),
+        "steady": (_IN_A_PASS,),
+    }
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
     style: TextList = Field(
@@ -67,6 +68,8 @@ class StyleConfig(StatisticsConfig):
                 raise ValueError(f"no key {', '.join(map(repr, unknown))} to span a grid with")
             if not 1 <= len(grid) <= 2 or not all(grid.values()):
                 raise ValueError("a grid has one or two keys, each with a list of values")
+            if math.prod(map(len, grid.values())) > _MOST_CELLS:
+                raise ValueError(f"a grid has at most {_MOST_CELLS} cells")
         return grid
 
     @model_validator(mode="after")
@@ -79,7 +82,12 @@ class StyleConfig(StatisticsConfig):
             self.check_counts("content_weights", self.content_weights, len(self.content_layers), "content_layers")
         self._check_pass()
         for change in cells(self.grid) if isinstance(self.grid, Mapping) else []:
-            self.changed(change)
+            try:
+                self.changed(change)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                where = ", ".join(f"{key}={value}" for key, value in change.items())
+                raise ValueError(f"grid: {where}: {said[0].lower() + said[1:]}") from None
         return self
 
     @property
@@ -92,12 +100,6 @@ class StyleConfig(StatisticsConfig):
             raise ValueError("start=stylizer: name it, stylizer=paintings or a file")
         if not self.in_one_pass:
             return
-        fields = type(self).model_fields
-        without = [key for key in NOT_IN_A_PASS if getattr(self, key) != fields[key].default]
-        if without:
-            raise ValueError(
-                f"{', '.join(without)}: of no effect in a stylizer's pass; start=stylizer lets the optimizer go on from it"
-            )
         if self.colors == "histogram":
             raise ValueError(
                 "colors=histogram recolours the style first, and a stylizer has its style in its weights; content works"

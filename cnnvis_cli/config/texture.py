@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from cnnvis_cli.config.base import Text
-from cnnvis_cli.config.statistics import StatisticsConfig
+from cnnvis_cli.config.conditions import Condition, only_with
+from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 from cnnvis_cli.config.style import stem
 
 
@@ -16,7 +18,7 @@ def _width_height(value: Any) -> Any:
     """`1024x512` or `512` as (width, height)."""
     if isinstance(value, list | tuple):
         return value
-    found = re.fullmatch(r"(\d+)(?:\s*[x×]\s*(\d+))?", str(value).strip())
+    found = re.fullmatch(r"([0-9]{1,9})(?:\s*[x×]\s*([0-9]{1,9}))?", str(value).strip())
     if found is None:
         raise ValueError("a size is WIDTHxHEIGHT or one number")
     return int(found[1]), int(found[2] or found[1])
@@ -27,6 +29,15 @@ Side = Annotated[int, Field(ge=32, le=16384)]
 
 class TextureConfig(StatisticsConfig):
     """More of a texture, of any size (Gatys, Ecker, Bethge 2015; Efros and Leung 1999; Efros and Freeman 2001)."""
+
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        **{key: (only_with("method", "statistics"),) for key in (*OF_STATISTICS, "strip")},
+        "steps": (only_with("method", "statistics"), WITHOUT_BUDGET),
+        "bleed": (only_with("method", "statistics"), only_with("tileable", False)),
+        "window": (only_with("method", "patches"),),
+        "block": (only_with("method", "quilting"),),
+        "nearest": (only_with("method", "patches", "quilting"),),
+    }
 
     exemplar: Text = Field("sample:gravel", description="a picture of the texture (file or sample:NAME)")
     exemplar_size: int | None = Field(
@@ -52,8 +63,6 @@ class TextureConfig(StatisticsConfig):
             self.check_counts("layer_weights", self.layer_weights, len(self.style_layers), "style_layers")
         if self.window % 2 == 0:
             raise ValueError(f"window: {self.window} has no centre; take {self.window + 1}")
-        if self.strip and self.method != "statistics":
-            raise ValueError("strip: only the statistics have layers; method=statistics")
         return self
 
     def slug(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated
+from cnnvis_cli.config.conditions import Condition, only_with
 from cnnvis_cli.config.statistics import Duration
 from cnnvis_cli.config.style import stem
 
@@ -126,25 +127,20 @@ class TrainConfig(CommandConfig):
     ramp: float = Field(0.25, ge=0, le=1, description="share of the run over which epsilon rises, from 0.3 of it")
     probe: int = Field(128, ge=0, description="pictures whose robustness is probed each epoch (collapse: a step back); 0: none")
 
-    kinds: ClassVar[Mapping[str, Mapping[str, Any]]] = KINDS
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_kind(cls, values: Any) -> Any:
-        return {**KINDS.get(str(values.get("kind", "stylizer")), {}), **values} if isinstance(values, dict) else values
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = KINDS
+    preset_key: ClassVar[str] = "kind"
+    belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
+        **{key: (only_with("kind", kind),) for kind, keys in BELONGS.items() for key in keys},
+        **{key: (only_with("kind", "network"), only_with("attack", "fast", "pgd")) for key in ("bound", "epsilon", "ramp")},
+        "attack_steps": (only_with("kind", "network"), only_with("attack", "pgd")),
+    }
 
     @model_validator(mode="after")
     def _fitting(self) -> TrainConfig:
-        for kind, keys in BELONGS.items():
-            foreign = [key for key in keys if kind != self.kind and getattr(self, key) != type(self).model_fields[key].default]
-            if foreign:
-                raise ValueError(f"{', '.join(foreign)}: of kind={kind}, and this is kind={self.kind}")
         if self.size_shares and (len(self.size_shares) != len(self.size) or min(self.size_shares) <= 0):
             raise ValueError(f"size_shares: {len(self.size)} sizes want as many shares, each above 0")
         if self.zoom[0] > self.zoom[1]:
             raise ValueError("zoom: the smaller share first")
-        if self.attack_steps and self.attack != "pgd":
-            raise ValueError("attack_steps belongs to attack=pgd")
         if len(self.attack_steps) > 1 and len(self.attack_steps) != len(self.size):
             raise ValueError(f"attack_steps: {len(self.attack_steps)} values for {len(self.size)} sizes")
         if self.only == "style" and not self.start:

@@ -38,9 +38,15 @@ class OutOfMemory(RunError):
     """The device or the machine has no memory left for this; a smaller batch may fit."""
 
 
+def shortened(value: object, most: int = 80) -> str:
+    """A value in a message: its middle is left out where it is long, and lines become one."""
+    text = str(value).replace("\n", " ").replace("\0", "\ufffd")
+    return text if len(text) <= most else f"{text[: most - 20]}...{text[-10:]}"
+
+
 def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
     """` Did you mean 'a' or 'b'?` for names close to `word`, else an empty string."""
-    known = list(known)
+    word, known = word[:80], list(known)
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(lowered), count, 0.6)
     close += [low for low in lowered if word.lower() in low and low not in close][: count - len(close)]

@@ -125,10 +125,10 @@ def default_values(command: str) -> dict[str, Any]:
 def command_line(command: str, config: Mapping[str, Any], digest: str, sidecar: Path) -> str:
     """What repeats the run: the settings that are not defaults or, where these do not lead back to it, `-c` with its JSON."""
     fallback = shlex.join(["cnnvis", command, "-c", str(sidecar)])
-    if command not in COMMANDS:
+    if command not in COMMANDS or not config.keys() <= config_class(command).model_fields.keys():
         return fallback
     schema = config_class(command)
-    base = default_values(command) | dict(schema.presets.get(str(config.get("preset")), {}))
+    base = default_values(command) | dict(schema.presets.get(str(config.get(schema.preset_key)), {}))
     words = [_word(key, value, schema) for key, value in config.items() if base.get(key) != value]
     try:
         same = config_hash(command, build_config(schema, parse_settings(words, schema))) == digest

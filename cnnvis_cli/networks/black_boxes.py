@@ -10,9 +10,12 @@ import hashlib
 import http.client
 import io
 import json
+import math
+import re
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,7 @@ from PIL import Image
 
 from cnnvis_cli.engine.evolution import BlackBox, QueriesSpent
 from cnnvis_cli.engine.pixels import LUMA
-from cnnvis_cli.errors import RunError, UserError
+from cnnvis_cli.errors import RunError, UserError, shortened
 from cnnvis_cli.networks.user_code import load_object
 
 _MAX_ANSWER = 256 * 2**20  # bytes
@@ -60,7 +63,7 @@ class Guarded:
         if isinstance(error := answer.get("error"), RunError):
             raise error
         if error is not None:
-            raise RunError(f"{self.name} died: {type(error).__name__}: {error}.") from error
+            raise RunError(f"{self.name} died: {type(error).__name__}: {shortened(error, 300)}.") from error
         return answer["value"]
 
 
@@ -103,6 +106,17 @@ class Onnx:
         return np.concatenate([run(None, {self.input: np.ascontiguousarray(batch, np.float32)})[0] for batch in batches])
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Pictures go to the address that was given, and to no other one; a redirected POST would also lose them."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+_GRACE = 0.5  # s, for the socket's own timeout, whose message says more
+
+
 class Http:
     """An endpoint that takes POSTed JSON `{"images": [base64 PNG, ...]}` and answers `{"probabilities": [[...], ...]}`.
 
@@ -122,33 +136,69 @@ class Http:
             try:
                 return self._read(self._post(body))
             except urllib.error.HTTPError as error:
-                problem = f"answered {error.code} {error.reason}"
+                problem = f"answered {error.code} {shortened(error.reason)}"
+                if 300 <= error.code < 400:
+                    problem = f"redirects to {shortened(error.headers.get('Location', 'nowhere'), 200)}: give that address"
                 error.close()
                 if error.code != 429 and error.code < 500:
                     break
             except TimeoutError:
                 problem = f"has not answered in {self.timeout:g} s (timeout=...)"
+            except (ValueError, http.client.InvalidURL) as error:
+                problem = f"is no address that can be asked: {shortened(error, 200)}"
+                break
             except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
                 reason = getattr(error, "reason", None) or error
                 slow = isinstance(reason, TimeoutError)
-                problem = f"has not answered in {self.timeout:g} s (timeout=...)" if slow else f"cannot be reached: {reason!r}"
+                problem = (
+                    f"has not answered in {self.timeout:g} s (timeout=...)"
+                    if slow
+                    else f"cannot be reached: {shortened(repr(reason), 200)}"
+                )
         raise RunError(f"{self.url} {problem}, after {attempt + 1} tries.")
 
     def _post(self, body: bytes) -> bytes:
-        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            return answer.read(_MAX_ANSWER)
+        """The answer. Raises TimeoutError where not all of it is there in `timeout` s, also where it drips in byte by byte."""
+        found: dict[str, Any] = {}
+
+        def ask() -> None:
+            try:
+                request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+                with _OPENER.open(request, timeout=self.timeout) as answer:
+                    found["text"] = answer.read(_MAX_ANSWER)
+            except Exception as error:
+                found["error"] = error
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(self.timeout + _GRACE)
+        if "error" in found:
+            raise found["error"]
+        if "text" not in found:
+            raise TimeoutError
+        return found["text"]
 
     def _read(self, text: bytes) -> np.ndarray:
         try:
             answer = json.loads(text)
             values = np.asarray(answer["probabilities"], np.float64)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             start = text[:80].decode(errors="replace")
             raise RunError(f'{self.url} answered {start!r} where JSON {{"probabilities": [[...], ...]}} was due.') from None
         if isinstance(classes := answer.get("classes"), list):
             self.classes = tuple(map(str, classes))
         return values
+
+
+def _numbers(answer: Any, count: int) -> np.ndarray:
+    """An evaluator's answer for `count` images as (count, classes). Raises RunError for all else."""
+    try:
+        values = np.asarray(answer, np.float64)
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        raise RunError(f"the evaluator answered a {type(answer).__name__} that is no array of numbers.") from None
+    if values.ndim != 2 or len(values) != count or not values.shape[1]:
+        raise RunError(f"the evaluator answered an array of shape {values.shape} for {count} images.")
+    return values
 
 
 class Softmax:
@@ -158,7 +208,7 @@ class Softmax:
         self.evaluate = evaluate
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        logits = np.asarray(self.evaluate(images), np.float64)
+        logits = _numbers(self.evaluate(images), len(images))
         powers = np.exp(logits - logits.max(-1, keepdims=True))
         return powers / powers.sum(-1, keepdims=True)
 
@@ -174,12 +224,14 @@ class QueryLimit:
             raise QueriesSpent(
                 f"the budget of {self.queries} queries is spent ({self.asked} asked, {len(images)} more wanted)."
             )
-        parts = []
+        parts: list[np.ndarray] = []
         for start in range(0, len(images), self.batch):
             batch = images[start : start + self.batch]
-            answer = np.asarray(self.evaluate(batch), np.float64)
-            if answer.shape[:1] != batch.shape[:1] or answer.ndim != 2:
-                raise RunError(f"the evaluator answered an array of shape {answer.shape} for {len(batch)} images.")
+            answer = _numbers(self.evaluate(batch), len(batch))
+            if not np.isfinite(answer).all():
+                raise RunError("the evaluator answered numbers that are not finite (NaN or infinite).")
+            if parts and answer.shape[1] != parts[0].shape[1]:
+                raise RunError(f"the evaluator answered {parts[0].shape[1]} classes first and {answer.shape[1]} then.")
             self.asked += len(batch)
             parts.append(answer)
         return np.concatenate(parts)
@@ -192,15 +244,22 @@ class Cache:
         self.evaluate, self.path = evaluate, path
         self.known: dict[str, list[float]] = {}
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"cannot read the cache {path}: {error}. Name another file.") from None
+            for line in text.splitlines():
                 self._remember(line)
 
     def _remember(self, line: str) -> None:
         try:
             key, values = json.loads(line)
-        except (ValueError, TypeError):
+            right = isinstance(key, str) and isinstance(values, list) and bool(values)
+            right = right and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+        except (ValueError, TypeError, RecursionError, OverflowError):
             return  # the last line of a run that was killed while it wrote
-        self.known[key] = values
+        if right:
+            self.known[key] = values
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         keys = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
@@ -211,7 +270,10 @@ class Cache:
             if self.path is not None:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps([key, self.known[key]]) + "\n" for key in new)
-        return np.array([self.known[key] for key in keys])
+        rows = [self.known[key] for key in keys]
+        if len({len(row) for row in rows}) > 1:
+            raise UserError(f"the cache {self.path} holds answers for other classes too. Name another file.")
+        return np.array(rows)
 
 
 def png(image: np.ndarray) -> bytes:
@@ -232,9 +294,15 @@ def outside(
 ) -> Callable[[np.ndarray], Any]:
     """The black box that a text names: a URL, a file.onnx, or package.module:function."""
     if text.startswith(("http://", "https://")):
+        try:
+            there = bool(urllib.parse.urlsplit(text).hostname and urllib.parse.urlsplit(text).port != 0)
+        except ValueError as error:
+            raise UserError(f"evaluator={shortened(text)} is no address: {shortened(error)}.") from None
+        if not there or not text.isascii() or re.search(r"[\s\x00-\x1f]", text):
+            raise UserError(f"evaluator={shortened(text)} is no address: write http://HOST:PORT/PATH, in plain letters.")
         return Http(text, timeout=timeout, retries=retries)
     if text.endswith(".onnx"):
         return Onnx(Path(text).expanduser(), mean, std)
     if ":" in text and "//" not in text:
         return Guarded(load_function(text, trust_code=trust_code), text, timeout)
-    raise UserError(f"evaluator={text} is neither a URL (http://...), nor a file.onnx, nor package.module:function.")
+    raise UserError(f"evaluator={shortened(text)} is neither a URL (http://...), nor a file.onnx, nor package.module:function.")

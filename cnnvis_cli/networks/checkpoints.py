@@ -6,20 +6,24 @@ No code in a file is ever run: what is no tensor, number or text comes back as a
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import UserError, shortened
 
 State = dict[str, Tensor]
 
+# A tensor of more bytes than this must have them in the file. Modules within modules, and beginnings of names that are tried.
+_LARGEST, _DEEPEST, _MOST_PREFIXES = 2**30, 50, 100
 # Under which keys the weights usually stand, the likeliest first.
 _USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "module", "model_state", "weights", "params", "state")
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|loss|history|metric", re.IGNORECASE)
@@ -44,16 +48,21 @@ def read_weights(path: Path, module: nn.Module | None = None) -> State:
 
     Raises UserError that says what the file is, or what stands in it.
     """
-    if not path.is_file():
-        raise UserError(f"no weights file '{path}'.")
-    with path.open("rb") as file:
-        head = file.read(512)
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+        raise UserError(f"no weights file '{shortened(path, 200)}'.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
     if kind := _known_wrong(head):
         raise UserError(f"{path} is {kind}, not a file of weights. Download it again.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" or head[8:9] == b"{" else _read_torch(path)
     states = dict(_states(content, ()))
     if not states:
-        holds = f" It holds: {', '.join(map(str, list(content)[:8]))}." if isinstance(content, Mapping) and content else ""
+        holds = (
+            f" It holds: {', '.join(map(shortened, list(content)[:8]))}." if isinstance(content, Mapping) and content else ""
+        )
         raise UserError(f"{path} holds no state_dict.{holds} Save one with torch.save(model.state_dict(), path).")
     wanted = module.state_dict() if module is not None else {}
 
@@ -63,7 +72,37 @@ def read_weights(path: Path, module: nn.Module | None = None) -> State:
         return sum(wanted[key].shape == renamed[key].shape for key in wanted.keys() & renamed.keys()), -named
 
     state = states[max(states, key=fit)]
-    return {key: v.float() if v.is_floating_point() else v for key, v in renamed_for(state, wanted).items()}
+    return {key: _values(value, f"{path}: {shortened(key)}") for key, value in renamed_for(state, wanted).items()}
+
+
+def _values(tensor: Tensor, what: str) -> Tensor:
+    """Dense, in float32 if it holds fractions. Raises UserError for a tensor without values, or with values that are none."""
+    if tensor.is_meta:
+        raise UserError(f"{what} has a shape but no values: it was saved from the device 'meta'. Save the loaded model.")
+    if tensor.layout == torch.strided and tensor.numel() * tensor.element_size() > max(_LARGEST, 64 * _stored(tensor)):
+        raise UserError(f"{what} claims {tensor.numel():,} values and brings few of them: the file is damaged.")
+    try:
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if tensor.layout != torch.strided:
+            tensor = tensor.to_dense()
+        if tensor.is_complex():
+            raise UserError(f"{what} is complex; networks of real weights are read.")
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        broken = tensor.is_floating_point() and bool(tensor.isnan().any())
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise UserError(f"{what} cannot be read as numbers: {_first_line(error)}.") from None
+    if broken:
+        raise UserError(f"{what} holds NaN: the training went wrong, or the file is damaged.")
+    return tensor
+
+
+def _stored(tensor: Tensor) -> int:
+    """Bytes that lie behind a tensor."""
+    try:
+        return tensor.untyped_storage().nbytes()
+    except (RuntimeError, NotImplementedError):
+        return 0
 
 
 def _known_wrong(head: bytes) -> str:
@@ -78,11 +117,17 @@ def _read_safetensors(path: Path) -> State:
     try:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a file of weights that can be read: {error}") from None
+    except Exception as error:  # damaged headers end in errors of many kinds
+        raise UserError(f"{path} is not a file of weights that can be read: {_first_line(error)}.") from None
 
 
 def _read_torch(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch notes of odd files is no help to who has one
+        return _unpickled(path)
+
+
+def _unpickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -122,7 +167,8 @@ class _StandIn(dict):
         return _StandIn()
 
 
-_CONTAINERS = {"set", "frozenset", "dict", "list", "tuple", "slice", "range", "bytearray"}
+# No range and no bytearray: a few bytes of a file could ask for all memory by them.
+_CONTAINERS = {"set", "frozenset", "dict", "list", "tuple", "slice"}
 _HARMLESS = {
     "collections": {"OrderedDict", "defaultdict", "Counter"},
     "builtins": _CONTAINERS | {"int", "float", "complex", "bool", "str"},
@@ -134,7 +180,8 @@ _HARMLESS = {
 class _Inert:
     """What torch.load wants of a pickle module, with an unpickler that knows tensors and containers and nothing else."""
 
-    class Unpickler(pickle.Unpickler):
+    # The one in Python: that in C keeps what it has read in an array as long as the file pleases, up to all memory.
+    class Unpickler(pickle._Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             module = {"__builtin__": "builtins"}.get(module, module)
             if name in _HARMLESS.get(module, ()) or (module == "torch" and _is_plain(name)):
@@ -153,10 +200,14 @@ def _is_plain(name: str) -> bool:
     return isinstance(getattr(torch, name, None), torch.dtype) or name.endswith("Storage")
 
 
-def _states(content: Any, place: tuple[str, ...], depth: int = 4) -> Iterator[tuple[tuple[str, ...], State]]:
-    """Every dict of tensors, also those in a whole module that was saved, by the keys that lead to it."""
-    if not isinstance(content, Mapping) or depth == 0:
+def _states(
+    content: Any, place: tuple[str, ...], depth: int = 4, seen: set[int] | None = None
+) -> Iterator[tuple[tuple[str, ...], State]]:
+    """Every dict of tensors, also those in a whole module that was saved, by the keys that lead to it; each dict once."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, Mapping) or depth == 0 or id(content) in seen:
         return
+    seen.add(id(content))
     if isinstance(content, _StandIn) and "_modules" in content:
         if state := dict(_of_module(content, "")):
             yield place, state
@@ -166,19 +217,24 @@ def _states(content: Any, place: tuple[str, ...], depth: int = 4) -> Iterator[tu
         return
     for key, value in content.items():
         if isinstance(key, str) and not _NOT_WEIGHTS.search(key):
-            yield from _states(value, (*place, key), depth - 1)
+            yield from _states(value, (*place, key), depth - 1, seen)
 
 
-def _of_module(module: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _of_module(module: Mapping[str, Any], prefix: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
     """The state dict of a module whose code was not run."""
-    skipped = module.get("_non_persistent_buffers_set") or ()
+    skipped = module.get("_non_persistent_buffers_set")
+    skipped = skipped if isinstance(skipped, set | list | tuple) else ()
     for kind in ("_parameters", "_buffers"):
-        for name, value in (module.get(kind) or {}).items():
+        for name, value in _items(module.get(kind)):
             if isinstance(value, Tensor) and name not in skipped:
                 yield prefix + name, value
-    for name, child in (module.get("_modules") or {}).items():
-        if isinstance(child, Mapping):
-            yield from _of_module(child, f"{prefix}{name}.")
+    for name, child in _items(module.get("_modules")):
+        if isinstance(child, Mapping) and id(child) not in above and len(above) < _DEEPEST:
+            yield from _of_module(child, f"{prefix}{name}.", (*above, id(child)))
+
+
+def _items(content: Any) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in content.items() if isinstance(key, str)] if isinstance(content, Mapping) else []
 
 
 def renamed_for(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> State:
@@ -195,9 +251,9 @@ def renamed_for(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> St
 def _prefixed(state: State, wanted: Mapping[str, Tensor]) -> State:
     """With a common beginning of the names (`model.`, `net.`) taken off, or put before them, if more names fit then."""
     first = next(iter(wanted))
-    longer = [key[: -len(first)] for key in state if key.endswith(f".{first}")]
+    longer = [key[: -len(first)] for key in state if key.endswith(f".{first}")][:_MOST_PREFIXES]
     own = next(iter(state))
-    shorter = [key[: -len(own)] for key in wanted if key.endswith(f".{own}")]
+    shorter = [key[: -len(own)] for key in wanted if key.endswith(f".{own}")][:_MOST_PREFIXES]
     forms = [state]
     forms += [{key.removeprefix(p): value for key, value in state.items() if key.startswith(p)} for p in longer]
     forms += [{p + key: value for key, value in state.items()} for p in shorter]

@@ -25,6 +25,7 @@ from cnnvis_cli.pictures.write import to_image
 
 BUNDLED = ("paintings",)
 _THUMBNAIL = 320  # long side in pixels
+_LARGEST_SHAPE = 4096  # styles, channels, blocks: no stylizer comes near
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,17 @@ def load_stylizer(name: str, device: torch.device) -> StylizerFile:
     if card.get("kind") != "stylizer":
         what = f"a {card['kind']}" if "kind" in card else "something else"
         raise UserError(f"{path} holds {what}, not a stylizer: `cnnvis train kind=stylizer` writes such files.")
-    values: dict[str, Any] = {key: json.loads(value) if value[:1] in '[{"' else value for key, value in card.items()}
-    network = Stylizer(StylizerShape(**values["shape"]))
+    try:
+        values: dict[str, Any] = {key: json.loads(value) if value[:1] in '[{"' else value for key, value in card.items()}
+        shape = StylizerShape(**values["shape"])
+        numbers = (shape.styles, shape.width, shape.blocks)
+        if not all(isinstance(number, int) and 0 <= number <= _LARGEST_SHAPE for number in numbers):
+            raise ValueError("no shape")
+        network = Stylizer(shape)
+        styles = tuple(PaintedStyle.from_text(one) for one in values["styles"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError):
+        raise UserError(f"{path} has a damaged card: its shape or its styles make no sense.") from None
     fit_weights(network, read_weights(path), f"the weights {path}", "the stylizer that its card describes")
-    styles = tuple(PaintedStyle.from_text(one) for one in values["styles"])
     network = network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
     return StylizerFile(path.stem, network, styles, values, digest)
 

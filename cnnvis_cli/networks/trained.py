@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.network.network import Preprocessing
@@ -17,6 +18,8 @@ from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.networks.checkpoints import fit_weights, read_weights
 from cnnvis_cli.networks.libraries import AS_PRETRAINED
 from cnnvis_cli.networks.load import BUNDLED, NetworkSpec, load_module, model_names
+
+_MOST_SIDE = 8192  # pixels
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def card_of(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # damaged headers end in errors of many kinds
         raise UserError(f"{path} is not a .safetensors file that can be read: {str(error)[:200]}.") from None
 
 
@@ -78,11 +81,17 @@ def from_file(path: Path) -> Start:
     card = card_of(path)
     if "architecture" not in card or "classes" not in card:
         raise UserError(f"{path} has no card of a classifier: `cnnvis train kind=network` writes such files.")
-    size = int(card["size"])
-    preprocessing = Preprocessing(
-        tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, int(card.get("resize", size))
-    )
-    classes = tuple(json.loads(card["classes"]))
+    try:
+        size, resize = (int(card.get(key, card["size"])) for key in ("size", "resize"))
+        mean, std = (tuple(map(float, json.loads(card[key]))) for key in ("mean", "std"))
+        classes = tuple(map(str, json.loads(card["classes"])))
+        right = 1 <= size <= resize <= _MOST_SIDE and len(mean) == len(std) in (1, 3) and min(std) > 0 and bool(classes)
+        right = right and all(map(math.isfinite, (*mean, *std)))
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        right = False
+    if not right:
+        raise UserError(f"{path} has a damaged card: its size, mean, std or classes make no sense.")
+    preprocessing = Preprocessing(mean, std, size, resize)
     module = builder(card["architecture"])(len(classes), False)
     fit_weights(module, read_weights(path), f"the weights {path}", card["architecture"])
     return Start(card["architecture"], module, preprocessing, classes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnvis_cli.engine.network.trial import said
-from cnnvis_cli.errors import UserError, did_you_mean
+from cnnvis_cli.errors import UserError, did_you_mean, shortened
 
 
 @contextmanager
@@ -26,23 +26,24 @@ def load_object(place: str, key: str, *, trust_code: bool) -> Any:
 
     Raises UserError that says what is wrong and what would be right.
     """
+    shown = f"{key}={shortened(place, 200)}"
     if not trust_code:
-        raise UserError(f"{key}={place} would run your Python code. Add --trust-code if you trust it.")
+        raise UserError(f"{shown} would run your Python code. Add --trust-code if you trust it.")
     module_name, _, name = place.rpartition(":")
     if "/" in module_name or module_name.endswith(".py"):
         path = Path(module_name)
         stem = path.name.removesuffix(".py")
         folder = "" if path.parent == Path() else f" in the folder {path.parent}"
-        raise UserError(f"{key}={place}: a module is named as in an import: did you mean '{stem}:{name}'{folder}?")
+        raise UserError(f"{shown}: a module is named as in an import: did you mean '{stem}:{name}'{folder}?")
     if not name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UserError(f"{key}={place} is not of the form package.module:name.")
+        raise UserError(f"{shown} is not of the form package.module:name.")
     with _folder_at_hand(), prints_to_stderr():
-        module = _imported(module_name, f"{key}={place}")
+        module = _imported(module_name, shown)
         found: Any = module
         for part in name.split("."):
             if not hasattr(found, part):
                 hint = did_you_mean(part, [known for known in vars(module) if not known.startswith("_")])
-                raise UserError(f"{key}={place}: {module_name} has no '{part}'.{hint}")
+                raise UserError(f"{shown}: {module_name} has no '{part}'.{hint}")
             found = getattr(found, part)
     return found
 

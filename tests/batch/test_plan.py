@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,46 @@ def test_a_million_jobs_want_a_yes_and_are_not_even_made(tmp_path: Path) -> None
     text = "jobs: [{command: maximize, matrix: {seed: {range: [0, 1000000000]}}}]"
     with pytest.raises(UserError, match=r"1,000,000,000 jobs.*--yes"):
         plan(tmp_path, text)
+    with pytest.raises(UserError, match="a plan holds at most"):
+        plan(tmp_path, text, many=True)
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ("matrix: {seed: {range: null}}", "a range is"),
+        ("matrix: {seed: {range: [0, 5, 0]}}", "a range is"),
+        ("matrix: {seed: {range: [true]}}", "a range is"),
+        ("matrix: {seed: {range: [1, 2, 3, 4]}}", "a range is"),
+        ("matrix: {seed: {range: [0, 1000000000000000000000000000000]}}", "more values than can be counted"),
+        ('matrix: {start: {files: "**.png"}}', "no pattern of files"),
+        ('matrix: {start: {files: ""}}', "no pattern of files"),
+        ('name: "{seed:>2000000000}"', "takes a width"),
+        ('name: "{model[x]}"', "no key model\\[x\\]"),
+        ('name: "{model.__class__}"', "no key"),
+        ('name: "{seed!r}"', "takes a width"),
+        ('name: "{seed"', "cannot be filled in"),
+        ('name: "{model:d}"', "cannot be filled in"),
+        ('name: "{model:>99}{model:>99}{model:>99}"', "longer than 200 bytes"),
+        ('weights: "~nobody-of-that-name/x.pth"', "no file"),
+        (f"config: {'x' * 5000}", "no config file"),
+        ("config: [1, 2]", "no config file"),
+        (f"image: {'x/' * 5000}", "unknown key"),
+    ],
+)
+def test_values_that_are_no_jobs_end_in_a_line(tmp_path: Path, job: str, message: str) -> None:
+    found = problems(tmp_path, f"jobs: [{{command: maximize, {job}}}]")
+    assert re.search(message, found[0]), found
+    assert all(len(line) < 400 for line in found)
+
+
+@pytest.mark.parametrize("text", ["include: 3", "include: [[a]]", "include: {a: b}", 'include: "a\\0b"', "include: [a.yaml]"])
+def test_includes_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text("include: [b.yaml, b.yaml]\n")
+    (tmp_path / "b.yaml").write_text("include: [" + ", ".join(f"c{n % 2}.yaml" for n in range(600)) + "]\n")
+    (tmp_path / "c0.yaml").write_text("jobs: []")
+    (tmp_path / "c1.yaml").write_text("jobs: []")
+    assert "include" in problems(tmp_path, text)[0]
 
 
 def test_missing_files_are_told_before_anything_runs(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.networks import bundled
 from tests.conftest import Ran
 from tests.support.server import Server, answers
+from tests.support.words import over
 
 Run = Callable[..., Ran]
 QUICK = ("generations=3", "children=24")
@@ -167,7 +168,7 @@ def test_an_evaluator_that_dies_leaves_a_state_to_go_on_from(cnnvis: Run) -> Non
         "    if calls == 5 and not Path('well').exists(): raise OSError('the cable is out')\n"
         "    return images.mean((1, 2)) / 255\n"
     )
-    settings = ("evolve", "evaluator=box:judge", "size=8", *QUICK, "generations=9", "name=box", "--trust-code")
+    settings = ("evolve", "evaluator=box:judge", "size=8", *over(QUICK, "generations=9", "name=box"), "--trust-code")
     ran = cnnvis(*settings)
     assert ran.code == 1
     assert "box:judge died: OSError: the cable is out. The same command goes on after generation 2." in ran.err
@@ -200,7 +201,7 @@ def test_transfer_to_another_network(cnnvis: Run) -> None:
         (["targets=thre"], "Did you mean 'three'"),
         (["targets=10"], "classes 0 to 9"),
         (["frames=two", "targets=one"], "not among the targets"),
-        (["encoding=direct", "render=64"], "render needs encoding"),
+        (["encoding=direct", "render=64"], "it belongs to encoding=cppn or shapes"),
         (["elites=3"], "evolution_strategy"),
         (["encoding=cpnn"], "Did you mean 'cppn'"),
         (["rates={add_nod: 1}"], "Did you mean 'add_node'"),

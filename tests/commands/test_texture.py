@@ -9,9 +9,16 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Ran
+from tests.support.words import over
 
 Run = Callable[..., Ran]
 SMALL = ("size=96x64", "exemplar_size=96", "smallest=64", "steps=10", "-q")
+
+
+def small(steps: str, *settings: str) -> list[str]:
+    """Settings for a small texture; steps and scales only where the method has some."""
+    words = over(SMALL, *over([steps], *settings))
+    return [word for word in words if "method=" not in " ".join(settings) or not word.startswith(("steps=", "smallest="))]
 
 
 def test_a_larger_texture_from_noise(cnnvis: Run) -> None:
@@ -27,7 +34,7 @@ def test_a_larger_texture_from_noise(cnnvis: Run) -> None:
 
 
 def test_a_tileable_texture_wraps_without_a_seam(cnnvis: Run) -> None:
-    ran = cnnvis("texture", "exemplar=sample:grass", *SMALL, "steps=40", "tileable=true")
+    ran = cnnvis("texture", "exemplar=sample:grass", *over(SMALL, "steps=40", "tileable=true"))
     assert ran.code == 0, ran.err
     assert ran.sidecar["scores"]["seam_ratio"] <= 1.05
     assert ran.sidecar["scores"]["line_ratio"] < 1.7, "nor is it hidden inside"
@@ -46,14 +53,14 @@ def test_a_tileable_texture_wraps_without_a_seam(cnnvis: Run) -> None:
     ],
 )
 def test_ways_to_do_it(cnnvis: Run, settings: tuple[str, ...]) -> None:
-    ran = cnnvis("texture", *SMALL, "steps=3", *settings)
+    ran = cnnvis("texture", *small("steps=3", *settings))
     assert ran.code == 0, ran.err
     assert np.asarray(Image.open(ran.files[0])).std() > 5
     assert "copy_rate" in ran.sidecar["scores"]
 
 
 def test_a_strip_of_statistics_up_to_each_layer(cnnvis: Run) -> None:
-    ran = cnnvis("texture", *SMALL, "steps=2", "strip=true", "style_layers=relu1_1,relu2_1,relu3_1")
+    ran = cnnvis("texture", *over(SMALL, "steps=2", "strip=true", "style_layers=relu1_1,relu2_1,relu3_1"))
     assert ran.code == 0, ran.err
     assert [row["layers"][-1] for row in ran.sidecar["scores"]["pictures"]] == ["relu1_1", "relu2_1", "relu3_1"]
 
@@ -72,7 +79,7 @@ def test_a_strip_of_statistics_up_to_each_layer(cnnvis: Run) -> None:
     ],
 )
 def test_mistakes_are_told_in_a_line(cnnvis: Run, settings: tuple[str, ...], words: tuple[str, ...]) -> None:
-    ran = cnnvis("texture", *SMALL, "steps=1", *settings)
+    ran = cnnvis("texture", *small("steps=1", *settings))
     assert ran.code == 2
     for word in words:
         assert word in ran.err

@@ -127,7 +127,7 @@ def test_cache_asks_once_also_in_the_next_run(tmp_path: Path) -> None:
 
 def test_softmax() -> None:
     logits = np.array([[1000.0, 1000.0], [0.0, np.log(3)]])
-    assert np.allclose(black_boxes.Softmax(lambda images: logits)(IMAGES), [[0.5, 0.5], [0.25, 0.75]])
+    assert np.allclose(black_boxes.Softmax(lambda images: logits)(IMAGES[:2]), [[0.5, 0.5], [0.25, 0.75]])
 
 
 def test_onnx_file(tmp_path: Path) -> None:

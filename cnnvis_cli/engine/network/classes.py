@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnvis_cli.engine.errors import Refused, UserError, did_you_mean
+from cnnvis_cli.engine.errors import Refused, UserError, did_you_mean, shortened
 
 if TYPE_CHECKING:
     from cnnvis_cli.engine.network.outputs import Reading
@@ -31,7 +32,7 @@ def find_class(labels: Sequence[str], name: str | int, owner: str) -> int:
     `owner` is whose they are, for the error. Raises UserError where there is none, or more than one of that name.
     """
     text = str(name).strip()
-    if text.lstrip("-").isdigit():
+    if re.fullmatch(r"-?[0-9]{1,18}", text):
         if text in labels:
             return list(labels).index(text)
         if 0 <= int(text) < len(labels):
@@ -46,9 +47,9 @@ def find_class(labels: Sequence[str], name: str | int, owner: str) -> int:
     ]
     if len(found) > 1:
         those = ", ".join(f"{index} ({labels[index]})" for index in found[:5])
-        raise UserError(f"{owner} has {len(found)} classes called '{text}': {those}. Name one by its number.")
+        raise UserError(f"{owner} has {len(found)} classes called '{shortened(text)}': {those}. Name one by its number.")
     if not found:
-        raise UserError(f"{owner} knows no class '{text}'.{did_you_mean(text, labels)}")
+        raise UserError(f"{owner} knows no class '{shortened(text)}'.{did_you_mean(text, labels)}")
     return found[0]
 
 

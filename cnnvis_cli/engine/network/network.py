@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.arithmetic import Switch, accelerate
-from cnnvis_cli.engine.errors import RunError, SizeError, UnknownLayer, UserError, did_you_mean
+from cnnvis_cli.engine.errors import RunError, SizeError, UnknownLayer, UserError, did_you_mean, shortened
 from cnnvis_cli.engine.network.classes import find_class, labels_of
 from cnnvis_cli.engine.network.layers import OUTPUT, Layer, probe_layers
 from cnnvis_cli.engine.network.layouts import Layout
@@ -245,7 +245,7 @@ class Network:
         found = self.layers.get(self.aliases.get(name, name))
         if found is None:
             hint = did_you_mean(name, [*self.layers, *self.aliases])
-            raise UnknownLayer(f"no layer '{name}' in {self.name}.{hint}", self.name)
+            raise UnknownLayer(f"no layer '{shortened(name)}' in {self.name}.{hint}", self.name)
         return found
 
     @property

@@ -30,7 +30,7 @@ def facet_means(
         vectors.append(acts[layer].flatten(2).mean(2) if acts[layer].ndim > 2 else acts[layer])
     best = torch.cat(values).argsort(descending=True)[: max(clusters, round(share * len(pictures)))]
     features = torch.cat(vectors)[best].cpu().numpy()
-    components = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
-    labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed).fit_predict(components))
+    components = PCA(min(50, *features.shape), random_state=seed % 2**32).fit_transform(features)
+    labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed % 2**32).fit_predict(components))
     order = labels.bincount(minlength=clusters).argsort(descending=True)
     return torch.stack([pictures[best.cpu()[labels == cluster]].mean(0) for cluster in order])

@@ -65,12 +65,30 @@ def test_ranges_and_several(minivgg: Network) -> None:
         ("neuron:conv3_1:0:5", "ROW:COLUMN"),
         ("direction:conv3_1:1,2", "has 2 numbers; conv3_1 has 128"),
         ("channel:conv3_1:0-3 - channel:conv3_1:0-2", "equally long"),
+        ("1.2.3*class:0", "'1.2.3' is no weight"),
+        ("1e999*class:0", "too large"),
+        ("direction:conv3_1:1-2", "'1-2' is no number"),
+        ("direction:conv3_1:" + ",".join(["1e60"] * 128), "finite"),
+        ("channel:conv3_1:²", "no channel of conv3_1"),
+        ("class:²", "knows no class '²'"),
+        ("neuron:conv3_1:0:²:1", "ROW:COLUMN"),
+        ("layer:conv3_1:3:4", "goes on after what a layer is named by: ':3:4'"),
+        ("channel:conv3_1:3:4", "goes on after what a channel is named by: ':4'"),
+        ("channel:conv3_1:" + "9" * 50_000, "no channel of conv3_1"),
+        ("class:" + "x" * 50_000, "knows no class"),
+        ("layer:" + "x" * 50_000, "no layer"),
+        ("'" * 50_000, "50,000 characters"),
+        ("x" * 200_000, "200,000 characters"),
+        ("class:1; \0" + "7\0", "no objective"),
+        (" + ".join(["class:1"] * 2000), "2000 terms"),
+        ("channel:conv3_1:" + ",".join(["0-127"] * 2000), "too many"),
     ],
 )
 def test_mistakes_are_named(minivgg: Network, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         parse_objectives(text, minivgg)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_class_names_with_marks_stand_in_quotes() -> None:
