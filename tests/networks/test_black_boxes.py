@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,6 @@ from cnnvis_cli.networks import black_boxes
 from tests.support.server import Server, answers, channels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), np.uint8)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(reply: Callable[[np.ndarray], Any]) -> Server:
-        started.append(Server(reply))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def test_http_sees_the_very_pixels(serve: Callable[..., Server]) -> None:

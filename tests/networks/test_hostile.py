@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,6 @@ from cnnvis_cli.networks.trained import from_file
 from tests.support.server import Server
 
 IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(reply: Callable[[np.ndarray], Any]) -> Server:
-        started.append(Server(reply))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def circular() -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
-from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Watch, learn
+from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule, Watch, learn
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import plots
@@ -20,6 +21,18 @@ FORMAT = 1  # of the files of weights, counted up where an older cnnvis could no
 
 _FIRST_LOOK = 15.0  # seconds
 _KEY = "learning"  # of its state among what an interrupted run keeps
+
+
+def pace(config: TrainConfig) -> dict[str, Any]:
+    """Those settings of `Learning` that every kind takes from its config in the same way."""
+    return {
+        "rate": config.rate,
+        "decay": config.decay,
+        "schedule": Schedule(config.warm, config.flat),
+        "clip": config.clip,
+        "average": config.average,
+        "budget": config.budget,
+    }
 
 
 def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner], None] | None = None) -> Learned:
@@ -57,6 +70,24 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
     if result.stopped == "interrupted":
         raise Interrupted(f"interrupted after {result.steps} steps. The same command goes on from there.")
     return result
+
+
+def common_card(
+    kind: str, config: TrainConfig, left_out: Collection[str], pictures: int, result: Learned, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every file of weights says about itself. No times: the same training gives the same bytes.
+
+    `left_out`: the config's keys that are no part of the recipe."""
+    return {
+        "format": str(FORMAT),
+        "kind": kind,
+        "recipe": config.model_dump(mode="json", exclude=set(left_out)),
+        "pictures": pictures,
+        "stopped": result.stopped,
+        "steps": result.steps,
+        "scores": scores,
+        "losses": brief(result.trace),
+    }
 
 
 def save_weights(job: Job, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:

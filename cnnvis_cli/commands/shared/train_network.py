@@ -15,7 +15,7 @@ from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.learning.adversarial import adversarial, attacked
 from cnnvis_cli.engine.learning.augment import jittered, mixed
-from cnnvis_cli.engine.learning.loop import Learned, Learning, Schedule
+from cnnvis_cli.engine.learning.loop import Learned, Learning
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
 from cnnvis_cli.engine.network.network import Network
@@ -206,12 +206,7 @@ class Classifier:
             self.losses,
             config.most_steps,
             optimizer="sgd",
-            rate=config.rate,
-            decay=config.decay,
-            schedule=Schedule(config.warm, config.flat),
-            clip=config.clip,
-            average=config.average,
-            budget=config.budget,
+            **shared.pace(config),
             judge=self.probe if config.attack != "none" and config.probe else None,
             judged=max(1, len(self.data.corpus) // config.batch),
             memory=self.memory,
@@ -238,23 +233,15 @@ class Classifier:
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself."""
         how = self.preprocessing
+        left_out = {*BELONGS["stylizer"], "images", "test", "names", "name", "check"}
         return {
-            "format": str(shared.FORMAT),
-            "kind": "network",
+            **shared.common_card("network", self.config, left_out, len(self.data.corpus), result, scores),
             "architecture": self.start.architecture,
             "classes": list(self.classes),
             "mean": [round(value, 4) for value in how.mean],
             "std": [round(value, 4) for value in how.std],
             "size": str(how.size),
             "resize": str(how.resize),
-            "recipe": self.config.model_dump(
-                mode="json", exclude={*BELONGS["stylizer"], "images", "test", "names", "name", "check"}
-            ),
-            "pictures": len(self.data.corpus),
-            "stopped": result.stopped,
-            "steps": result.steps,
-            "scores": scores,
-            "losses": shared.brief(result.trace),
             "probes": self.memory["robust"],
         }
 

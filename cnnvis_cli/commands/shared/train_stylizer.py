@@ -16,7 +16,7 @@ from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.style import stem
 from cnnvis_cli.config.train import BELONGS, TrainConfig
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
-from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule
+from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
 from cnnvis_cli.engine.learning.painting import PaintingLoss
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.network.modifications import padded, pooled
@@ -228,34 +228,22 @@ class StylizerTraining:
             self.stylizer,
             self.losses,
             config.most_steps,
-            rate=config.rate,
-            decay=config.decay,
-            schedule=Schedule(config.warm, config.flat),
-            clip=config.clip,
-            average=config.average,
-            budget=config.budget,
+            **shared.pace(config),
             memory=self.memory,
             device=self.job.inputs.device,
         )
 
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
-        """What the file says about itself. No times: the same training gives the same bytes."""
+        """What the file says about itself."""
         config = self.config
-        foreign = {*BELONGS["network"], "images", "style", "held_out", "name", "start", "check"}
+        left_out = {*BELONGS["network"], "images", "style", "held_out", "name", "start", "check"}
         return {
-            "format": str(shared.FORMAT),
-            "kind": "stylizer",
+            **shared.common_card("stylizer", config, left_out, len(self.corpus), result, scores),
             "shape": shape_text(self.stylizer.shape),
             "encoder": {"model": config.model, "weights": config.weights and stem(config.weights), "sha256": self.digest},
             "style_layers": self.layers,
             "content_layers": self.content_layers,
             "styles": [style.as_text() for style in self.styles],
             "size": str(max(config.size)),
-            "recipe": config.model_dump(mode="json", exclude=foreign),
-            "pictures": len(self.corpus),
-            "stopped": result.stopped,
-            "steps": result.steps,
-            "scores": scores,
-            "losses": shared.brief(result.trace),
             "licence": _LICENCE,
         }
