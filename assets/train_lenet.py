@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network.folding import fold_batchnorm
+from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.networks.bundled import lenet
 
 SIZE = 28
@@ -97,7 +97,8 @@ def train(args: argparse.Namespace) -> None:
 
 def export(network: nn.Module, mean: Tensor, std: Tensor, log: list, args: argparse.Namespace) -> nn.Module:
     """Folded, half precision, with all a reader needs in the file's metadata."""
-    folded = fold_batchnorm(copy.deepcopy(network).eval(), torch.zeros(1, 1, SIZE, SIZE))
+    folded = copy.deepcopy(network).eval()
+    fold(folded, torch.zeros(1, 1, SIZE, SIZE))
     state = {key: value.half().contiguous() for key, value in folded.state_dict().items()}
     recipe = {key: str(value) for key, value in vars(args).items() if key != "out"}
     metadata = {

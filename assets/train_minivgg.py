@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cnnvis_cli.engine.network.folding import fold_batchnorm
+from cnnvis_cli.engine.network.folding import fold
 from cnnvis_cli.networks.bundled import minivgg
 
 SIZE = 96
@@ -280,7 +280,8 @@ def train(args: argparse.Namespace) -> None:
 
 def export(network: nn.Module, names: list[str], mean: Tensor, std: Tensor, log: list, args: argparse.Namespace) -> None:
     """Folded, half precision, with all a reader needs in the file's metadata."""
-    folded = fold_batchnorm(copy.deepcopy(network).eval(), torch.zeros(1, 3, SIZE, SIZE))
+    folded = copy.deepcopy(network).eval()
+    fold(folded, torch.zeros(1, 3, SIZE, SIZE))
     state = {key: value.half().contiguous() for key, value in folded.state_dict().items()}
     recipe = {key: str(value) for key, value in vars(args).items() if key not in ("data", "out")}
     metadata = {

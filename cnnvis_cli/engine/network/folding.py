@@ -94,12 +94,6 @@ def fold(module: nn.Module, example: Tensor) -> Callable[[], None]:
     return take_back
 
 
-def fold_batchnorm(module: nn.Module, example: Tensor) -> nn.Module:
-    """`fold` of a module that is known to bear it; returns the module."""
-    fold(module, example)
-    return module
-
-
 def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, new)
