@@ -34,8 +34,11 @@ def results(folder: Path, many: int = 0) -> None:
         tiles=boxes,
         trace=[0.0, 1.0, 4.0],
         config={"objective": "channel:conv2_1:0-3"},
+        layers=["conv2_1"],
+        asked=[[{"kind": "channel", "layer": "conv2_1", "index": n}] for n in range(4)],
     )
-    put(folder / "maximize", "large", size=(900, 700), scores={"value": 0.5}, config={"objective": "class:ant", "steps": 9})
+    large = {"objective": "class:ant", "steps": 9}
+    put(folder / "maximize", "large", size=(900, 700), scores={"value": 0.5}, config=large, classes=["ant"])
     put(folder / "saliency", "map", "saliency", scores={"deletion": 0.25, "note": NASTY})
     for number in range(many):
         put(folder / "many", f"r{number}", scores={"value": number})
