@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.decoded_page import Found, save_page, timed
+from cnnvis_cli.commands.shared.decoding import Decoding, natural_pictures
 from cnnvis_cli.commands.shared.importance import prune_channels, rank_channels, read_labelled
 from cnnvis_cli.config.invert import InvertConfig
 from cnnvis_cli.engine.network.network import Network
@@ -21,11 +24,9 @@ from cnnvis_cli.engine.units.importance import following_layer
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.plots import depths
-from cnnvis_cli.pictures.read import find_pictures, read, sample, to_square
+from cnnvis_cli.pictures.read import find_pictures, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
-# What natural pictures are like is measured on these.
-NATURAL = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")
 _TILES_IN_A_ROW = 10
 
 
@@ -41,28 +42,62 @@ class Inversion:
 def run(config: InvertConfig, job: Job) -> None:
     network = job.inputs.network(config)
     size = config.size or network.size
-    layers = resolve_layers(config.layers, network)
+    decoding = Decoding(config, config.decoder, job, network) if config.decodes else None
+    layers = _layers(config, network, decoding, size)
     original = None if config.code or config.mean else to_square(job.inputs.read_one(config.image), size)
     if config.channels or config.prune:
         following_layer(network, layers[0], config.following or None)
     labelled = read_labelled(config, job, network) if config.prune else None
     codes = _codes(config, job, network, layers, original, size)
-    natural = torch.cat([to_square(read(sample(name)), size) for name in NATURAL]).to(network.device)
-    found, traces = [], {}
+    natural = natural_pictures(network, size)
+    job.record.shows(layers=layers)
+    found, seconds, traces = [], [], {}
     for number, layer in enumerate(layers, start=1):
+        if config.method == "decoder" and not config.compare:
+            break
         objective = _objective(config, network, layer, codes[layer], natural)
-        image = _start(config, size, network.device)
+        image = _start(config, size, network.device, decoding, layer, codes[layer])
+        began = time.perf_counter()
         loop = inversion.inversion_loop(network, objective, image, steps=config.steps, rate=config.rate)
         outcome = job.loops.run(loop, f"{layer} ({number}/{len(layers)})")
+        seconds.append(time.perf_counter() - began)
         found.append(Inversion(layer, codes[layer], outcome.pictures))
         traces[layer] = outcome.means
     job.record.trace = traces
-    job.record.shows(layers=layers)
+    if decoding is not None and config.method == "decoder":
+        _save_decoded(decoding, job, layers, codes, original, dict(zip(traces, zip(found, seconds, strict=True), strict=True)))
+        return
     _save(config, job, network, original, found)
     if config.channels and original is not None:
         rank_channels(config, job, network, original, lambda masks: _without(config, job, network, found[0], masks, natural))
     if labelled is not None:
         prune_channels(config, job, network, *labelled)
+
+
+def _save_decoded(
+    decoding: Decoding,
+    job: Job,
+    layers: Sequence[str],
+    codes: Mapping[str, Tensor],
+    original: Tensor | None,
+    optimized: Mapping[str, tuple[Inversion, float]],
+) -> None:
+    rows = {"decoder": [Found("decoder", layer, *timed(decoding.pictures, layer, codes[layer])) for layer in layers]}
+    if optimized:
+        rows["optimizer"] = [Found("optimizer", layer, one.pictures, took) for layer, (one, took) in optimized.items()]
+    save_page(job, decoding.network, layers, codes, original, rows)
+
+
+def _layers(config: InvertConfig, network: Network, decoding: Decoding | None, size: int) -> list[str]:
+    """As asked for; where a decoder inverts, its levels if nothing is said."""
+    if decoding is None or config.parameterization == "decoder":
+        return resolve_layers(config.layers, network)
+    decoding.fits(size)
+    plain = config.layers == type(config).model_fields["layers"].default or list(config.layers) == ["all"]
+    layers = list(decoding.levels) if plain else resolve_layers(config.layers, network)
+    for layer in layers:
+        decoding.file.level(layer)
+    return layers
 
 
 def resolve_layers(names: Sequence[str], network: Network) -> list[str]:
@@ -121,8 +156,15 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
     )
 
 
-def _start(config: InvertConfig, size: int, device: torch.device) -> Parameterization:
+def _start(
+    config: InvertConfig, size: int, device: torch.device, decoding: Decoding | None, layer: str, code: Tensor
+) -> Parameterization:
     seeds = range(config.seed, config.seed + config.count)
+    if decoding is not None and config.parameterization == "decoder":
+        return decoding.parameterization(seeds, size)
+    if decoding is not None and config.start == "decoder":
+        start = decoding.pictures(layer, code)
+        return Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
     if config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise or 0.3, device=device)
     return Pixels((0.5 + (config.noise or 0.1) * noise(seeds, 3, size, size)).clamp(0, 1).to(device))

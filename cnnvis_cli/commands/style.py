@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnvis_cli.commands.shared import multiscale, style_pass
-from cnnvis_cli.commands.shared.multiscale import Multiscale, ScalePlan
+from cnnvis_cli.commands.shared import multiscale, style_pass, transfer_pass
+from cnnvis_cli.commands.shared.multiscale import DEFAULT_SIZE, Multiscale, ScalePlan
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
@@ -39,29 +41,74 @@ PAPER_STRENGTHS = (0.1, 0.3, 0.6, 0.9)
 
 
 def run(config: StyleConfig, job: Job) -> None:
-    if config.in_one_pass:
+    if config.grid:
+        _grid(config, job)
+    elif config.in_one_pass:
         style_pass.run(config, job)
-        return
-    network = job.inputs.network(config)
-    if not config.grid:
-        transfer = Transfer(config, job, network)
+    elif config.transfers:
+        transfer_pass.run(config, job)
+    else:
+        transfer = Transfer(config, job, job.inputs.network(config))
         picture, run = transfer.run("loop")
         job.scores.update(transfer.scores(job.results.save_picture(picture), run.plan))
         run.note(job)
-        return
+
+
+def _grid(config: StyleConfig, job: Job) -> None:
+    """A sheet over one or two keys; with `method` among them, one table of scores and seconds over ways to make the picture."""
+    network = job.inputs.network(config)
     grid = config.grid if isinstance(config.grid, Mapping) else _paper(list(multiscale.layer_weights(config, network)))
     changes = cells(grid)
     # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
     content = list(config.content_layers) or default_content(list(multiscale.layer_weights(config, network)))
-    transfers = [Transfer(config.changed({"content_layers": content} | change), job, network) for change in changes]
-    made = [transfer.run(f"{number}/{len(changes)}") for number, transfer in enumerate(transfers, start=1)]
-    page = sheet([picture[0] for picture, _ in made], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
-    saved = job.results.save_image(page.image)
-    rows = [
-        one.scores(page.tile(saved, number), run.plan) | {"stopped": [outcome.stopped for outcome in run.outcomes]}
-        for number, (one, (_, run)) in enumerate(zip(transfers, made, strict=True))
+    configs = [config.changed(change) for change in changes]
+    # Every cell has the same style, also where a stylizer brings its own.
+    first = next((one for one in configs if one.in_one_pass), config)
+    styles = style_pass.style_pictures(first, job) if "method" in grid else None
+    transfers = [Transfer(one.model_copy(update={"content_layers": tuple(content)}), job, network, styles) for one in configs]
+    made = [
+        _cell(one, transfer, f"{number}/{len(changes)}")
+        for number, (one, transfer) in enumerate(zip(configs, transfers, strict=True), 1)
     ]
-    job.scores["pictures"] = [change | row for change, row in zip(changes, rows, strict=True)]
+    page = sheet([cell.picture[0] for cell in made], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
+    saved = job.results.save_image(page.image)
+    rows = []
+    for number, (change, one, cell) in enumerate(zip(changes, transfers, made, strict=True)):
+        timed = {"seconds": round(cell.seconds, 3)} if "method" in grid else {}
+        rows.append(change | one.scores(page.tile(saved, number), cell.plan) | cell.ended | timed)
+    job.scores["pictures"] = rows
+    if "method" in grid:
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        job.results.save_csv(header, [[row.get(key, "") for key in header] for row in rows], "table")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture of a grid (1, 3, H, W), the plan and the end of the optimizer's run (none of a pass), and how long it took."""
+
+    picture: Tensor
+    plan: ScalePlan
+    ended: dict[str, Any]
+    seconds: float
+
+
+def _cell(config: StyleConfig, transfer: Transfer, key: str) -> Cell:
+    job, began = transfer.job, time.perf_counter()
+    if config.optimizes:
+        picture, run = transfer.run(key)
+        ended = {"stopped": [outcome.stopped for outcome in run.outcomes]}
+        return Cell(picture, run.plan, ended, time.perf_counter() - began)
+    size = config.size or DEFAULT_SIZE
+    content = resize(transfer.content, *transfer.shape(size))
+    if config.in_one_pass:
+        painter = style_pass.Painter(config, job)
+        began = time.perf_counter()
+        picture = painter.one(content)
+    else:
+        passing = transfer_pass.TransferPass(config, job, transfer.network, transfer.styles)
+        began = time.perf_counter()
+        picture = passing.one(content)
+    return Cell(picture, ScalePlan((size,), 0, 0, 0.0, 0.0), {}, time.perf_counter() - began)
 
 
 def default_content(layers: list[str]) -> list[str]:
@@ -84,7 +131,7 @@ def _caption(change: Mapping[str, Any]) -> str:
 class Transfer:
     """One picture from its config: what is read, planned, run, and measured."""
 
-    def __init__(self, config: StyleConfig, job: Job, network: Network) -> None:
+    def __init__(self, config: StyleConfig, job: Job, network: Network, styles: list[Tensor] | None = None) -> None:
         if config.start == "stylizer":  # no small scales first: the pass is made at the size of the result
             config = config.model_copy(update={"smallest": max(config.smallest, config.size or 256)})
         self.config, self.job, self.network = config, job, network
@@ -94,7 +141,7 @@ class Transfer:
         for layer in names:
             multiscale.check_maps(network, layer)
         self.content = job.inputs.read_one(config.content)
-        self.styles = style_pass.style_pictures(config, job)
+        self.styles = style_pass.style_pictures(config, job) if styles is None else styles
         if config.colors == "histogram":
             self.styles = [recolored(one, self.content) for one in self.styles]
         equal = dict.fromkeys(map(str, range(len(self.styles))), 1.0)
@@ -117,7 +164,7 @@ class Transfer:
     def _check_sizes(self) -> None:
         deepest = max(stride(self.network, layer) for layer in [*self.layers, *self.content_layers])
         size = min(self.config.smallest, self.config.size or self.config.smallest)
-        height, width = self._shape(size)
+        height, width = self.shape(size)
         for name, short in (("content", min(self.content.shape[-2:])), *[("style", min(s.shape[-2:])) for s in self.styles]):
             if short < 2 * deepest:
                 raise UserError(
@@ -130,7 +177,7 @@ class Transfer:
                 f"Raise smallest and size, or take shallower style_layers."
             )
 
-    def _shape(self, size: int) -> tuple[int, int]:
+    def shape(self, size: int) -> tuple[int, int]:
         """(height, width) with a long side of `size`."""
         height, width = self.content.shape[-2:]
         return max(1, round(height * size / max(height, width))), max(1, round(width * size / max(height, width)))
@@ -146,7 +193,7 @@ class Transfer:
         config = self.config
         additive = config.statistic != "sliced" and not self.smooth
         with self._variant():
-            height, width = self._shape(1000)
+            height, width = self.shape(1000)
             run = multiscale.run_multiscale(
                 self.job,
                 config,
@@ -163,17 +210,17 @@ class Transfer:
         return result, run
 
     def _bleed(self, size: int) -> int:
-        return min(self.config.bleed, min(self._shape(size)) // 2)
+        return min(self.config.bleed, min(self.shape(size)) // 2)
 
     def _cropped(self, pictures: Tensor, size: int) -> Tensor:
-        height, width = self._shape(size)
+        height, width = self.shape(size)
         bleed = self._bleed(size)
         return pictures[..., bleed : bleed + height, bleed : bleed + width]
 
     def _loop(self, plan: ScalePlan, size: int, number: int, before: Tensor | None) -> Loop:
         config, network = self.config, self.network
         update = multiscale.update_of(config, changing=False, tiled=plan.tile > 0)
-        height, width = self._shape(size)
+        height, width = self.shape(size)
         bleed = [self._bleed(size)] * 4
 
         def bled(pictures: Tensor) -> Tensor:
@@ -203,7 +250,7 @@ class Transfer:
             shape = bled(self.content).shape
             return (0.5 + 0.2 * torch.randn(shape, generator=generator)).clamp(0, 1).to(self.content.device)
         if self.config.start == "stylizer":
-            return bled(style_pass.started(self.config, self.job, resize(self.content, *self._shape(size))))
+            return bled(style_pass.started(self.config, self.job, resize(self.content, *self.shape(size))))
         if self.config.start == "style":
             return bled(self.styles[0])
         if self.config.start != "content":

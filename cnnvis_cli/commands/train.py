@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.commands.shared.train_network import Classifier
-from cnnvis_cli.commands.shared.train_painting import train_painting
+from cnnvis_cli.commands.trainings.decoder import train_decoder
+from cnnvis_cli.commands.trainings.network import Classifier
+from cnnvis_cli.commands.trainings.painting import train_painting
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.jobs.job import Job
 
@@ -11,5 +12,7 @@ from cnnvis_cli.jobs.job import Job
 def run(config: TrainConfig, job: Job) -> None:
     if config.kind == "stylizer":
         train_painting(config, job)
+    elif config.kind == "decoder":
+        train_decoder(config, job)
     else:
         Classifier(config, job).run()

@@ -16,6 +16,13 @@ class InvertConfig(NetworkConfig):
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "image": (Condition("of_a_picture", (True,), words="a picture's own code", instead="with code or mean"),),
+        "compare": (only_with("method", "decoder"),),
+        "decoder": (
+            Condition("decodes", (True,), words="method, start or parameterization=decoder", instead="with none of them"),
+        ),
+        "count": (only_with("method", "optimize"), only_with("start", "noise")),
+        "channels": (only_with("method", "optimize"),),
+        "prune": (only_with("method", "optimize"),),
         "beta": (above("variation"),),
         "alpha": (above("norm"),),
         "following": (
@@ -34,7 +41,15 @@ class InvertConfig(NetworkConfig):
     )
     count: int = Field(1, ge=1, le=64, description="so many different pictures of each code, from different seeds")
     size: int | None = Field(None, ge=8, le=2048, description="side in pixels; the network's own if empty")
-    parameterization: Literal["pixels", "fourier"] = Field("pixels", description="how the picture is written down")
+    method: Literal["optimize", "decoder"] = Field(
+        "optimize", description="decoder: in one pass of a network that learned it (Dosovitskiy, Brox), all its levels"
+    )
+    decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
+    compare: bool = Field(True, description="method=decoder: the optimizer's pictures of the same codes beneath")
+    start: Literal["noise", "decoder"] = Field("noise", description="decoder: the optimizer goes on from its pass")
+    parameterization: Literal["pixels", "fourier", "decoder"] = Field(
+        "pixels", description="how the picture is written down; decoder: as a code of its deepest level"
+    )
     steps: int = Field(400, ge=1, description="updates at most")
     rate: float = Field(0.2, gt=0, description="first step size")
     noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
@@ -54,6 +69,11 @@ class InvertConfig(NetworkConfig):
     labelled: Text = Field("", description="folder whose subfolders are class names or numbers, for that curve")
     draws: int = Field(5, ge=1, le=100, description="random orders that the curve is compared with")
 
+    @property
+    def decodes(self) -> bool:
+        """Whether a decoder takes part."""
+        return "decoder" in (self.method, self.start, self.parameterization)
+
     @model_validator(mode="before")
     @classmethod
     def _one_layer(cls, values: Any) -> Any:
@@ -61,6 +81,8 @@ class InvertConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _fitting(self) -> InvertConfig:
+        if self.start == "decoder" and self.parameterization == "decoder":
+            raise ValueError("start=decoder is for pixels and fourier; parameterization=decoder begins with a code")
         if self.code and self.mean:
             raise ValueError("code and mean exclude each other")
         one = len(self.layers) == 1 and self.layers[0] not in ("all", "blocks")

@@ -14,13 +14,20 @@ from cnnvis_cli.config.conditions import Condition
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 
 _MOST_CELLS = 400
+DEFAULT_STYLIZER = "paintings"  # for method=feedforward
+# Methods that give codes another picture's statistics in closed form, and make a picture of them with a decoder.
+TRANSFERS = ("adain", "wct", "transport", "histogram")
 _OPTIMIZED = Condition(
-    "in_one_pass",
-    (False,),
+    "optimizes",
+    (True,),
     words="the optimizer; start=stylizer lets it go on from the pass",
-    instead="in a stylizer's pass",
+    instead="in one pass",
 )
 _IN_A_PASS = Condition("in_one_pass", (True,), words="a stylizer's pass, stylizer=...", instead="where there is none")
+_TRANSFERRED = Condition(
+    "transfers", (True,), words=f"method={', '.join(TRANSFERS[:-1])} or {TRANSFERS[-1]}", instead="without"
+)
+_WITH_STYLIZER = Condition("only_transfers", (False,), words="the optimizer and method=feedforward", instead="with a decoder")
 
 
 class StyleConfig(StatisticsConfig):
@@ -30,6 +37,8 @@ class StyleConfig(StatisticsConfig):
         **dict.fromkeys((*OF_STATISTICS, "content_layers", "content_weights", "start", "grid"), (_OPTIMIZED,)),
         "steps": (_OPTIMIZED, WITHOUT_BUDGET),
         "steady": (_IN_A_PASS,),
+        "stylizer": (_WITH_STYLIZER,),
+        **dict.fromkeys(("decoder", "levels"), (_TRANSFERRED,)),
     }
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
@@ -47,6 +56,14 @@ class StyleConfig(StatisticsConfig):
     )
     tv: float = Field(2.0, ge=0, description="weight of the total variation: less leaves coloured grain in smooth areas")
     start: Text = Field("content", description="content, noise, style, stylizer (its pass), or a picture (file or sample:NAME)")
+    method: Literal["optimize", "feedforward", "adain", "wct", "transport", "histogram"] = Field(
+        "optimize",
+        description="optimize: pixels; feedforward: a stylizer's pass; else a decoder's pass, in any style",
+    )
+    decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
+    levels: TextList = Field(
+        (), description="the decoder's layers at which statistics are exchanged; all but the deepest if empty"
+    )
     stylizer: Text = Field(
         "",
         description="paint in one pass: paintings, or a file of `cnnvis train`; `style` names its styles (the first)",
@@ -93,12 +110,31 @@ class StyleConfig(StatisticsConfig):
     @property
     def in_one_pass(self) -> bool:
         """Whether a stylizer makes the picture, and not the optimizer."""
-        return bool(self.stylizer) and self.start != "stylizer"
+        return self.method == "feedforward" or (self.method == "optimize" and bool(self.stylizer) and self.start != "stylizer")
+
+    @property
+    def _methods(self) -> set[str]:
+        """The methods of a grid; empty where it does not compare them."""
+        return set(map(str, self.grid.get("method", ()))) if isinstance(self.grid, Mapping) else set()
+
+    @property
+    def transfers(self) -> bool:
+        """Whether a decoder makes the picture (or one of a grid's) of codes with the style's statistics."""
+        return self.method in TRANSFERS or bool(self._methods & set(TRANSFERS))
+
+    @property
+    def only_transfers(self) -> bool:
+        return self.method in TRANSFERS and not self._methods
+
+    @property
+    def optimizes(self) -> bool:
+        """Whether the optimizer makes the picture, or one of a grid's."""
+        return bool(self._methods) or not (self.in_one_pass or self.method in TRANSFERS)
 
     def _check_pass(self) -> None:
         if self.start == "stylizer" and not self.stylizer:
             raise ValueError("start=stylizer: name it, stylizer=paintings or a file")
-        if not self.in_one_pass:
+        if not self.in_one_pass or self._methods:
             return
         if self.colors == "histogram":
             raise ValueError(
@@ -106,15 +142,25 @@ class StyleConfig(StatisticsConfig):
             )
 
     def changed(self, change: Mapping[str, Any]) -> StyleConfig:
-        """The config of one cell of a grid."""
-        return type(self).model_validate(self.model_dump() | {"grid": ""} | dict(change))
+        """The config of one cell of a grid. What belongs to other cells' methods is left out of it."""
+        values = self.model_dump() | {"grid": ""} | dict(change)
+        if "method" in change:
+            like = self.model_copy(update=values)
+            for key, conditions in self.belongs.items():
+                if key not in change and not all(condition.holds(like) for condition in conditions):
+                    del values[key]
+        return type(self).model_validate(values)
 
     def slug(self) -> str:
         extra = "_grid" if self.grid else ""
         styles = "+".join(map(stem, self.style))
-        if self.in_one_pass:
+        if self.method in TRANSFERS and not extra:
+            return f"{self.method}_{stem(self.content.rstrip('/'))}_{styles}"
+        if self.in_one_pass and not extra:
             default = type(self).model_fields["style"].default
-            return f"{stem(self.stylizer)}_{stem(self.content.rstrip('/'))}" + (f"_{styles}" if self.style != default else "")
+            return f"{stem(self.stylizer or DEFAULT_STYLIZER)}_{stem(self.content.rstrip('/'))}" + (
+                f"_{styles}" if self.style != default else ""
+            )
         return f"{self.model}_{stem(self.content)}_{styles}{extra}"
 
 

@@ -19,6 +19,16 @@ Zoom = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidato
 # What a kind takes where it differs from the defaults of the fields, which are the stylizer's.
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "stylizer": {},
+    "decoder": {
+        "size": (64, 96),
+        "size_shares": (2.0, 1.0),
+        "batch": 6,
+        "rate": 0.002,
+        "clip": 1.0,
+        "average": 0.995,
+        "upsample": "nearest",
+        "blocks": 1,
+    },
     "network": {
         "size": (64,),
         "zoom": (0.6, 1.0),
@@ -36,22 +46,36 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 BELONGS: Mapping[str, tuple[str, ...]] = {
     "stylizer": (
         *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "tv", "even", "pooling", "width"),
-        *("blocks", "upsample", "norm", "only", "held_out", "compare", "model", "weights"),
+        *("norm", "only", "compare"),
     ),
+    "decoder": ("levels", "styles", "transfers", "stagewise", "skips"),
     "network": (
-        *("architecture", "test", "names", "leave_out", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
+        *("architecture", "test", "names", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
         *("attack_steps", "ramp", "probe"),
     ),
 }
-_STEPS = {"stylizer": 120, "network": 1000}
+# Keys that several kinds share, but not all.
+SHARED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("model", "weights", "held_out", "upsample", "blocks"), ("stylizer", "decoder")),
+}
+
+
+def not_of(kind: str) -> set[str]:
+    """Keys that say nothing for a kind."""
+    own = {key for key, kinds in SHARED.items() if kind in kinds} | set(BELONGS[kind])
+    return {*SHARED, *(key for keys in BELONGS.values() for key in keys)} - own
+
+
+_STEPS = {"stylizer": 120, "decoder": 300, "network": 1000}
 _UNLIMITED = 10_000_000
 
 
 class TrainConfig(CommandConfig):
-    """A network that learns from pictures: one that paints in a style in one pass (stylizer), or a classifier (network)."""
+    """A network that learns from pictures: a stylizer, a decoder of another network's codes, or a classifier."""
 
-    kind: Literal["stylizer", "network"] = Field(
-        "stylizer", description="stylizer: paints in one pass; network: a classifier of labelled pictures"
+    kind: Literal["stylizer", "decoder", "network"] = Field(
+        "stylizer",
+        description="stylizer: paints in one pass; decoder: makes pictures of codes; network: classifies labelled pictures",
     )
     images: TextList = Field(
         ("sample:*",), min_length=1, description="what to learn from: folders, globs, files, samples, or lists of paths (.txt)"
@@ -96,12 +120,21 @@ class TrainConfig(CommandConfig):
         "average", description="of the loss network; max leaves dots at every second pixel"
     )
     width: int = Field(16, ge=2, le=128, description="channels at full size; twice and four times as many below")
-    blocks: int = Field(5, ge=0, le=16, description="residual blocks")
+    blocks: int = Field(5, ge=0, le=16, description="residual blocks (of a decoder: of each stage)")
     upsample: Literal["nearest", "bilinear", "transposed", "shuffle"] = Field("bilinear", description="how maps are enlarged")
     norm: Literal["instance", "batch", "none"] = Field("instance", description="how maps are normalized (Ulyanov et al. 2017)")
     only: Literal["all", "style"] = Field(
         "all", description="style: of a `start`, only scales and shifts of the new styles learn"
     )
+    levels: TextList = Field(
+        (), description="layers to be inverted, shallow to deep; relu1_1 to relu4_1 or their like if empty"
+    )
+    styles: TextList = Field(
+        (), description="pictures whose statistics its codes are given too; else those of other photographs"
+    )
+    transfers: float = Field(0.5, ge=0, le=1, description="share of the steps in which codes get another picture's statistics")
+    stagewise: float = Field(0.25, ge=0, le=1, description="share of the run in which each stage learns by itself")
+    skips: bool = Field(False, description="also give each stage the network's own maps (a U-Net): better, but no inversion")
     held_out: TextList = Field((), description="pictures it is judged by and never sees; some of `images` if empty")
     compare: int = Field(30, ge=0, le=1000, description="steps the optimizer gets to be compared with; 0: no comparison")
 
@@ -132,6 +165,7 @@ class TrainConfig(CommandConfig):
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         **{key: (only_with("kind", kind),) for kind, keys in BELONGS.items() for key in keys},
         **{key: (only_with("kind", "network"), only_with("attack", "fast", "pgd")) for key in ("bound", "epsilon", "ramp")},
+        **{key: (only_with("kind", *kinds),) for key, kinds in SHARED.items()},
         "attack_steps": (only_with("kind", "network"), only_with("attack", "pgd")),
     }
 
@@ -167,5 +201,7 @@ class TrainConfig(CommandConfig):
             return (
                 f"{'+'.join(map(stem, self.style))}_{self.norm}" if self.norm != "instance" else "+".join(map(stem, self.style))
             )
+        if self.kind == "decoder":
+            return f"decoder_{self.model}"
         extra = f"_{self.attack}{self.epsilon:g}" if self.attack != "none" else ""
         return f"{self.architecture or stem(self.start) or 'network'}{extra}"

@@ -57,6 +57,7 @@ class ScalePlan:
 
 
 # What a first step is measured with.
+DEFAULT_SIZE = 256  # long side in pixels, where neither it nor a budget is given
 _UNPLANNED = ScalePlan((), 1, 0, 0.0, 0.0)
 # From the plan, the number of a scale and what the scale before it made (cropped to the result's shape) to its loop.
 MakeLoop = Callable[[ScalePlan, int, int, "Tensor | None"], Loop]
@@ -88,7 +89,7 @@ def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: 
         return TILE if cost.bytes * side * side * aspect > WHOLE_AT_MOST else 0
 
     budget = config.budget
-    chosen = size or (256 if budget is None else min(largest, 4096))
+    chosen = size or (DEFAULT_SIZE if budget is None else min(largest, 4096))
     if size is None and budget is not None:
         while chosen > 128 and price(ladder(chosen, config.smallest)) * FEWEST > budget:
             chosen = round(chosen / 2**0.5)
@@ -139,7 +140,7 @@ def run_multiscale(
     `size`, `largest`, `aspect`, `tileable` as for `make_plan`. `make_loop(plan, size, number, before)` makes a scale's loop.
     """
     if (known := job.resume.get(f"plan {key}")) is None:
-        first = make_loop(_UNPLANNED, ladder(size or 256, config.smallest)[0], 0, None)
+        first = make_loop(_UNPLANNED, ladder(size or DEFAULT_SIZE, config.smallest)[0], 0, None)
         plan = make_plan(config, size, largest, aspect, measure(first.evaluate, first.image()), tileable)
         job.resume.keep(f"plan {key}", plan.as_dict())
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.config.base import NetworkConfig
-from cnnvis_cli.config.style import StyleConfig
+from cnnvis_cli.config.style import DEFAULT_STYLIZER, StyleConfig
 from cnnvis_cli.engine.generators.normalization import Held, holding
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
@@ -84,12 +84,59 @@ def paint(file: StylizerFile, picture: Tensor, shares: Tensor) -> Tensor:
         return file.network(picture)
 
 
+def at_size(config: StyleConfig, picture: Tensor) -> Tensor:
+    """The picture at the size asked for, or its own."""
+    height, width = picture.shape[-2:]
+    size = config.size or max(height, width)
+    factor = max(size / max(height, width), 16 / min(height, width))
+    return resize(picture, round(height * factor), round(width * factor))
+
+
+def over_photographs(
+    job: Job,
+    sources: Sequence[PictureFile],
+    label: str,
+    fitted: Callable[[Tensor], Tensor],
+    one: Callable[[Tensor], Tensor],
+    scores: Callable[[Tensor, Tensor], dict[str, Any]],
+) -> int:
+    """Each photograph, fitted, through `one`, saved, and scored beside its content. The long side of the last."""
+    rows = []
+    alone = len(sources) == 1
+    taken: set[str] = set()
+    side = 0
+    with job.track(label, len(sources)) as bar:
+        for number, source in enumerate(sources, start=1):
+            job.check_interrupt()
+            picture = job.inputs.read(source) if alone else job.inputs.read_or_skip(source)
+            if picture is None:
+                continue
+            content = fitted(picture)
+            side = max(content.shape[-2:])
+            began = time.perf_counter()
+            made = one(content)
+            seconds = time.perf_counter() - began
+            name = source.name if source.name not in taken else f"{source.name}-{number}"
+            taken.add(name)
+            saved = job.results.save_picture(made, "" if alone else name)
+            rows.append({"picture": source.name, **scores(saved, content), "pass_seconds": round(seconds, 4)})
+            bar.advance(number)
+    if not rows:
+        raise job.inputs.unreadable(list(sources))
+    numbers = [key for key, value in rows[0].items() if isinstance(value, float)]
+    job.scores.update({key: sum(row[key] for row in rows) / len(rows) for key in numbers})
+    if not alone:
+        job.scores["pictures"] = len(rows)
+        job.record.note(rows=rows)
+    return side
+
+
 class Painter:
     """A stylizer with how it is to be used."""
 
     def __init__(self, config: StyleConfig, job: Job) -> None:
         self.config, self.job, self.device = config, job, job.inputs.device
-        self.file = load_stylizer(config.stylizer, self.device)
+        self.file = load_stylizer(config.stylizer or DEFAULT_STYLIZER, self.device)
         job.resume.rests_on(f"stylizer {self.file.name}", self.file.sha256)
         if dropped := self.file.card.get("dropped"):
             job.warn(f"{config.stylizer}: {dropped} running statistics of instance norms dropped; they are never read.")
@@ -126,11 +173,7 @@ class Painter:
         return network
 
     def fitted(self, picture: Tensor) -> Tensor:
-        """The picture at the size asked for, or its own."""
-        height, width = picture.shape[-2:]
-        size = self.config.size or max(height, width)
-        factor = max(size / max(height, width), 16 / min(height, width))
-        return resize(picture, round(height * factor), round(width * factor))
+        return at_size(self.config, picture)
 
     def one(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W) of a picture of the right size: painted, at the strength, with the colours, under the masks."""
@@ -164,33 +207,9 @@ class Painter:
     # Photographs
 
     def photographs(self, sources: Sequence[PictureFile]) -> None:
-        rows = []
-        alone = len(sources) == 1
-        taken: set[str] = set()
-        with self.job.track(f"style {self.file.name}", len(sources)) as bar:
-            for number, source in enumerate(sources, start=1):
-                self.job.check_interrupt()
-                picture = self.job.inputs.read(source) if alone else self.job.inputs.read_or_skip(source)
-                if picture is None:
-                    continue
-                content = self.fitted(picture)
-                began = time.perf_counter()
-                made = self.one(content)
-                seconds = time.perf_counter() - began
-                name = source.name if source.name not in taken else f"{source.name}-{number}"
-                taken.add(name)
-                saved = self.job.results.save_picture(made, "" if alone else name)
-                rows.append({"picture": source.name, **self.scores(saved, content), "pass_seconds": round(seconds, 4)})
-                bar.advance(number)
-        if not rows:
-            raise self.job.inputs.unreadable(list(sources))
-        if (side := max(content.shape[-2:])) > _FAR_LARGER * self.trained:
+        side = over_photographs(self.job, sources, f"style {self.file.name}", self.fitted, self.one, self.scores)
+        if side > _FAR_LARGER * self.trained:
             self.job.warn(f"{self.file.name} learned at {self.trained} px: strokes look small at {side}. size=, style_scale=.")
-        numbers = [key for key, value in rows[0].items() if isinstance(value, float)]
-        self.job.scores.update({key: sum(row[key] for row in rows) / len(rows) for key in numbers})
-        if not alone:
-            self.job.scores["pictures"] = len(rows)
-            self.job.record.note(rows=rows)
 
     def styles(self) -> list[Tensor]:
         """The styles wanted, at the size of strokes that was learned."""
@@ -255,7 +274,8 @@ def started(config: StyleConfig, job: Job, content: Tensor) -> Tensor:
 def style_pictures(config: StyleConfig, job: Job) -> list[Tensor]:
     """The style pictures of a config; a name that the stylizer knows is the picture in its file, and so is its first style
     where none is named."""
-    file = load_stylizer(config.stylizer, job.inputs.device) if config.stylizer else None
+    painted = config.stylizer or (DEFAULT_STYLIZER if config.in_one_pass else "")
+    file = load_stylizer(painted, job.inputs.device) if painted else None
     if file is not None and file.styles and config.style == type(config).model_fields["style"].default:
         return [file.styles[0].picture().to(job.inputs.device)]
     found = []

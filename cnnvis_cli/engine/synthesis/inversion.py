@@ -141,6 +141,11 @@ def similarity(first: Tensor, second: Tensor) -> float:
     return float(structural_similarity(a, b, channel_axis=0, data_range=1.0))
 
 
+def psnr(made: Tensor, goal: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
+    return -10 * (made - goal).square().mean().clamp_min(1e-10).log10().item()
+
+
 def trunk(network: Network) -> list[str]:
     """The layers along the network's main path, in order: single layers, and whole blocks where it branches.
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnvis_cli.commands.shared import learning as shared
-from cnnvis_cli.config.train import BELONGS, TrainConfig
+from cnnvis_cli.commands.trainings import common as shared
+from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.learning.adversarial import adversarial, attacked
 from cnnvis_cli.engine.learning.augment import jittered, mixed
 from cnnvis_cli.engine.learning.loop import Learned, Learning
@@ -233,7 +233,7 @@ class Classifier:
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself."""
         how = self.preprocessing
-        left_out = {*BELONGS["stylizer"], "images", "test", "names", "name", "check"}
+        left_out = {*not_of("network"), "images", "test", "names", "name", "check"}
         return {
             **shared.common_card("network", self.config, left_out, len(self.data.corpus), result, scores),
             "architecture": self.start.architecture,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnvis_cli.commands.shared import learning as shared
-from cnnvis_cli.commands.shared import painting_scores
-from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
+from cnnvis_cli.commands.trainings import common as shared
+from cnnvis_cli.commands.trainings import painting_scores
+from cnnvis_cli.commands.trainings.stylizer import StylizerTraining
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.jobs.job import Job
@@ -25,6 +25,6 @@ def train_painting(config: TrainConfig, job: Job) -> None:
         training.save_sheet(last)
     shared.save_weights(job, state, training.card(result, scores))
     shared.save_curve(job, result, judge.floors)
-    job.inputs.skipped.update(training.corpus.skipped | training.held.skipped)
+    job.inputs.skipped.update(training.photographs.skipped)
     job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
-    job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=training.names)
+    job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=training.photographs.names)

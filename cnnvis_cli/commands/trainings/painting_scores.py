@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli.commands.shared.train_stylizer import StylizerTraining
+from cnnvis_cli.commands.trainings.stylizer import StylizerTraining
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import value_gradient

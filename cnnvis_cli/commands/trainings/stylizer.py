@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli.commands.shared import learning as shared
 from cnnvis_cli.commands.shared import multiscale
+from cnnvis_cli.commands.trainings import common as shared
+from cnnvis_cli.commands.trainings.photographs import read_photographs
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.style import stem
-from cnnvis_cli.config.train import BELONGS, TrainConfig
+from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
 from cnnvis_cli.engine.learning.painting import PaintingLoss
-from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
+from cnnvis_cli.engine.learning.randomness import drawn
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.statistics import STATISTICS, Summary
@@ -27,11 +28,9 @@ from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.load import TWINS
 from cnnvis_cli.networks.stylizers import PaintedStyle, StylizerFile, load_stylizer, shape_text
-from cnnvis_cli.pictures.corpus import Corpus, listed
 from cnnvis_cli.pictures.read import PictureFile, find_picture, resize
 from cnnvis_cli.pictures.sheet import sheet
 
-VIEW = 144  # side of the validation pictures
 _ROWS = 4
 _OFFSETS = 8
 _LICENCE = "MIT, where the style's picture allows it"
@@ -61,7 +60,8 @@ class StylizerTraining:
         if len({style.name for style in self.styles}) < len(self.styles):
             raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
         self.stylizer = self._stylizer(before).to(job.inputs.device).to(memory_format=torch.channels_last)
-        self._read_images()
+        self.photographs = read_photographs(config, max(config.judged, _ROWS))
+        self.views = self.photographs.views.to(job.inputs.device)
         self.memory: dict[str, Any] = {"shown": []}
 
     def _style(self, source: PictureFile) -> tuple[Tensor, str]:
@@ -92,24 +92,6 @@ class StylizerTraining:
         if config.only == "style":
             only_styles(grown)
         return grown
-
-    def _read_images(self) -> None:
-        config = self.config
-        sources = listed(config.images)
-        if config.held_out:
-            found = listed(config.held_out)
-            held = [found[number] for number in Corpus(found).spread(max(config.judged, _ROWS))]
-        else:
-            count = min(config.judged, max(1, len(sources) // 4))
-            held = [sources[number] for number in Corpus(sources).spread(count)]
-            names = {source.path for source in held}
-            sources = [source for source in sources if source.path not in names] or sources
-        self.corpus = Corpus(sources, keep=2 * max(config.size))
-        self.held = Corpus(held[: max(config.judged, _ROWS)], keep=2 * VIEW)
-        self.order = Shuffled(len(sources), config.seed)
-        self.views, whose = self.held.squares(range(min(len(held), max(config.judged, _ROWS))), VIEW)
-        self.views = self.views.to(self.job.inputs.device)
-        self.names = [held[number].name for number in whose]
 
     def judge_network(self) -> Network:
         """Who says in which style a picture is painted: not the network it was trained with, where there is another."""
@@ -162,9 +144,7 @@ class StylizerTraining:
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
         config, device = self.config, self.job.inputs.device
         side = config.size[config.stage(progress)]
-        generator = drawn(config.seed, step, "crops")
-        zoom = config.zoom[0], config.zoom[1]
-        pictures, _ = self.corpus.crops(self.order.batch(step, config.batch), side, generator, zoom=zoom)
+        pictures = self.photographs.crops(config, step, side)
         pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
         styles = self.styles_of(step, config.batch)
         shares = self.stylizer.mixed(torch.tensor(styles, device=device))
@@ -236,9 +216,9 @@ class StylizerTraining:
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself."""
         config = self.config
-        left_out = {*BELONGS["network"], "images", "style", "held_out", "name", "start", "check"}
+        left_out = {*not_of("stylizer"), "images", "style", "held_out", "name", "start", "check"}
         return {
-            **shared.common_card("stylizer", config, left_out, len(self.corpus), result, scores),
+            **shared.common_card("stylizer", config, left_out, len(self.photographs.corpus), result, scores),
             "shape": shape_text(self.stylizer.shape),
             "encoder": {"model": config.model, "weights": config.weights and stem(config.weights), "sha256": self.digest},
             "style_layers": self.layers,
