@@ -56,6 +56,7 @@ pictures: $(VENV)/installed  ## make the README's pictures anew
 weights: $(VENV)/installed  ## train the bundled networks anew (hours; data/ as the cards say)
 	$(CNNVIS) train -c train/minivgg_robust name=minivgg_robust --out runs/weights
 	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights
+	$(CNNVIS) train -c train/decoder name=decoder --out runs/weights
 	cp runs/weights/*.safetensors assets/
 
 wheel: $(VENV)/developed  ## build the wheel into dist/

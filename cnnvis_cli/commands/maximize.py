@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
+from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
 from cnnvis_cli.config.maximize import MaximizeConfig
@@ -21,7 +22,6 @@ from cnnvis_cli.engine.optim import objectives, regularizers
 from cnnvis_cli.engine.optim.crops import Crops
 from cnnvis_cli.engine.optim.evaluate import score, value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, Outcome
-from cnnvis_cli.engine.optim.natural import Spectrum
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Phases, Pixels, noise
@@ -37,6 +37,8 @@ from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
 from cnnvis_cli.pictures.sheet import sheet
 from cnnvis_cli.pictures.write import to_image
 
+# Seeds, and pictures to start from (B, 3, size, size) if any.
+Prior = Callable[[Sequence[int], Tensor | None], Parameterization]
 # A canvas is scored by so many crops of the saved file.
 SCORED_CROPS = 16
 
@@ -55,7 +57,7 @@ def run(config: MaximizeConfig, job: Job) -> None:
     network = job.inputs.network(config)
     wanted = _objectives(config, network)
     size = config.size or _default_size(config, network)
-    spectrum = spectrum_of(job, config.pictures, size) if config.parameterization == "phases" else None
+    prior = _prior(config, job, network, size)
     units = _wanted(config, job, network, wanted, size)
     # Different pictures of one objective are compared with each other, so they share a batch of their own.
     per_batch = config.diversity if config.diversity > 1 else config.batch
@@ -63,7 +65,7 @@ def run(config: MaximizeConfig, job: Job) -> None:
     for first in range(0, len(units), per_batch):
         batch = units[first : first + per_batch]
         key = f"{first + len(batch)}/{len(units)}"
-        loop = _loop(config, network, batch, size, spectrum)
+        loop = _loop(config, network, batch, size, prior)
         importance = Importance(job, key, len(batch), size) if config.fade else None
         loop.gradient = both(importance.note if importance else None, loop.gradient)
         starts.append(_score(config, network, batch, loop.image().detach()))
@@ -128,12 +130,24 @@ def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
     return to_square(job.inputs.read_one(config.start), size)
 
 
+def _prior(config: MaximizeConfig, job: Job, network: Network, size: int) -> Prior | None:
+    """From seeds to pictures that are written down by what natural pictures are like; None for pixels and Fourier."""
+    if config.parameterization == "phases":
+        spectrum = spectrum_of(job, config.pictures, size)
+        return lambda seeds, start: Phases.from_noise(seeds, size, size, spectrum)
+    if config.parameterization == "decoder":
+        decoding = Decoding(config, config.decoder, job, network)
+        return lambda seeds, start: decoding.parameterization(seeds, size, start)
+    return None
+
+
 def _image(
-    config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: torch.device, spectrum: Spectrum | None
+    config: MaximizeConfig, batch: Sequence[Wanted], size: int, device: torch.device, prior: Prior | None
 ) -> Parameterization:
     seeds = [unit.seed for unit in batch]
-    if spectrum is not None:
-        return Phases.from_noise(seeds, size, size, spectrum)
+    if prior is not None:
+        starts = [unit.start for unit in batch if unit.start is not None]
+        return prior(seeds, torch.cat(starts) if starts else None)
     if batch[0].start is None and config.parameterization == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise, device=device)
     wiggle = config.noise * noise(seeds, 3, size, size).to(device)
@@ -161,7 +175,7 @@ def _together(batch: Sequence[Wanted]) -> Objective:
     return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
 
 
-def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, spectrum: Spectrum | None) -> Loop:
+def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, prior: Prior | None) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
         layer = config.diversity_layer or next(iter(batch[0].objective.layers))
@@ -182,7 +196,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
     if config.clip_gradients:
         after.append(regularizers.clip_small(config.clip_gradients, by_contribution=True))
     return Loop(
-        image=_image(config, batch, size, network.device, spectrum),
+        image=_image(config, batch, size, network.device, prior),
         evaluate=value_gradient(network, objective, transform=transform, crops=crops, generator=generator),
         steps=config.steps,
         update=config.update,

@@ -13,6 +13,7 @@ from cnnvis_cli.commands.shared import heat_views
 from cnnvis_cli.commands.shared.described import shows
 from cnnvis_cli.commands.shared.fill import parse_fill
 from cnnvis_cli.commands.shared.heat_views import MapSheet, View
+from cnnvis_cli.commands.shared.masking import Masking
 from cnnvis_cli.config.saliency import SaliencyConfig
 from cnnvis_cli.engine.attribution import gradients
 from cnnvis_cli.engine.attribution.faithfulness import sanity_check
@@ -30,13 +31,14 @@ from cnnvis_cli.pictures.read import find_pictures
 def run(config: SaliencyConfig, job: Job) -> None:
     network = job.inputs.network(config)
     sources = find_pictures(config.image)
+    masking = Masking(config, config.masker, job) if config.method == "masker" else None
     maps, rows = MapSheet(network.size), []
     with job.track(f"saliency {config.method}", len(sources)) as bar:
         for view in heat_views.views(job, network, sources, config.size, config.crop):
             target = resolve_target(config.target, network, view.seen)
-            heat = _heat(config, network, view.seen, target.logit)
+            heat = _heat(config, network, view.seen, target.logit, masking)
             shows(job.record, [target.logit])
-            scores = _scores_of(config, network, view.seen, heat, target)
+            scores = _scores_of(config, network, view.seen, heat, target, masking)
             rows.append({"picture": view.source.name, "seen_at": view.size_seen, **scores})
             if len(sources) == 1:
                 _save_one(config, job, view, heat, target, rows[0])
@@ -49,7 +51,7 @@ def run(config: SaliencyConfig, job: Job) -> None:
     heat_views.record(job, rows)
 
 
-def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objective) -> Tensor:
+def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objective, masking: Masking | None = None) -> Tensor:
     """The map (h, w) of a picture (1, 3, h, w) by the method that the config names."""
     generator = torch.Generator().manual_seed(config.seed)
     layer = config.layer or None
@@ -67,6 +69,8 @@ def _heat(config: SaliencyConfig, network: Network, image: Tensor, target: Objec
         start = fill_image(network, image[0], parse_fill(config.baseline, "baseline"), generator)[None]
         shares = gradients.integrated_gradients(network, image, target, start=start, steps=config.steps)
         heat = gradients.contribution(shares)[0]
+    elif masking is not None:
+        heat = masking.mask(network, image, target)
     else:
         layer = layer or gradients.grad_cam_layer(network, target, image)
         maps = gradients.grad_cam(network, image, target, layer)
@@ -80,14 +84,16 @@ def _smoothed(heat: Tensor, sigma: float) -> Tensor:
     return gaussian_blur(heat[None], min(max(1, round(3 * sigma)), min(heat.shape) - 1), sigma)[0]
 
 
-def _scores_of(config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor, target: Target) -> dict[str, Any]:
+def _scores_of(
+    config: SaliencyConfig, network: Network, image: Tensor, heat: Tensor, target: Target, masking: Masking | None
+) -> dict[str, Any]:
     """What the sidecar says about one picture."""
     row: dict[str, Any] = {"target": target.label, "value": float(score(network, target.judged, image))}
     generator = torch.Generator().manual_seed(config.seed)
     if config.score:
         row |= heat_views.faithfulness(network, image, heat, target)
     if config.sanity:
-        explain = partial(_heat, config, image=image, target=target.logit)
+        explain = partial(_heat, config, image=image, target=target.logit, masking=masking)
         correlations = sanity_check(network, lambda other: explain(network=other), generator)
         row["rank_correlation_when_randomized"] = dict(zip(("last_layer", "half", "all"), correlations, strict=True))
     return row
@@ -99,7 +105,8 @@ def _save_one(config: SaliencyConfig, job: Job, view: View, heat: Tensor, target
     said = f"{heat_views.caption(target, row['value'])} at {view.size_seen}"
     tiles: list[Any] = [(view.shown, said), (colors, config.method), (over, "overlay")]
     if config.segment:
-        mask = view.enlarge(object_mask(view.seen[0], heat).float()) > 0.5
+        found = heat > 0.5 if config.method == "masker" else object_mask(view.seen[0], heat)
+        mask = view.enlarge(found.float()) > 0.5
         tiles.append((heat_views.cut_out(view.shown, mask), "object"))
         row["object_share"] = float(mask.float().mean())
     job.results.save_image(heat_views.figure(tiles))

@@ -64,6 +64,7 @@ class MaximizeConfig(NetworkConfig):
             ),
         ),
         "facets": (only_with("start", "facets"),),
+        "decoder": (only_with("parameterization", "decoder"),),
         "every": (only_with("frames", True),),
     }
 
@@ -81,9 +82,11 @@ class MaximizeConfig(NetworkConfig):
         "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
     )
     rate: float = Field(0.05, gt=0, description="step size")
-    parameterization: Literal["fourier", "pixels", "phases"] = Field(
-        "fourier", description="how the picture is written down; phases: over the magnitudes of natural pictures"
+    parameterization: Literal["fourier", "pixels", "phases", "decoder"] = Field(
+        "fourier",
+        description="how it is written down; phases: over natural pictures' magnitudes; decoder: as a code (Nguyen 2016)",
     )
+    decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
     start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
     noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared distance from grey")
@@ -146,7 +149,7 @@ class MaximizeConfig(NetworkConfig):
     @property
     def from_noise(self) -> bool:
         """Whether `noise` is in the start."""
-        return self.parameterization != "phases" and (self.start == "noise" or self.diversity > 1)
+        return self.parameterization not in ("phases", "decoder") and (self.start == "noise" or self.diversity > 1)
 
     @property
     def reads_pictures(self) -> bool:

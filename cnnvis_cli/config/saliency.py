@@ -11,7 +11,14 @@ from cnnvis_cli.config.base import NetworkConfig, Text, TextList
 from cnnvis_cli.config.conditions import Condition, only_with
 
 Method = Literal[
-    "gradient", "gradient_times_input", "smoothgrad", "integrated_gradients", "guided_backprop", "grad_cam", "guided_grad_cam"
+    "gradient",
+    "gradient_times_input",
+    "smoothgrad",
+    "integrated_gradients",
+    "guided_backprop",
+    "grad_cam",
+    "guided_grad_cam",
+    "masker",
 ]
 
 
@@ -20,6 +27,7 @@ class SaliencyConfig(NetworkConfig):
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "layer": (only_with("method", "grad_cam", "guided_grad_cam"),),
+        "masker": (only_with("method", "masker"),),
         "samples": (only_with("method", "smoothgrad"),),
         "noise": (only_with("method", "smoothgrad"),),
         "steps": (only_with("method", "integrated_gradients"),),
@@ -29,6 +37,7 @@ class SaliencyConfig(NetworkConfig):
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")
     method: Method = Field("smoothgrad", description="how pixels are weighed")
+    masker: Text = Field("", description="for method=masker: a file of `cnnvis train kind=masker`")
     layer: Text = Field("", description="layer of grad_cam; empty: the last one with maps before the target")
     samples: int = Field(16, ge=1, description="noisy copies of smoothgrad")
     noise: float = Field(0.15, ge=0, description="their noise, as a share of the picture's range of values")

@@ -145,6 +145,8 @@ class StyleConfig(StatisticsConfig):
         """The config of one cell of a grid. What belongs to other cells' methods is left out of it."""
         values = self.model_dump() | {"grid": ""} | dict(change)
         if "method" in change:
+            if change["method"] == "optimize" and values["start"] != "stylizer":
+                values["stylizer"] = ""  # it is for the pass beside
             like = self.model_copy(update=values)
             for key, conditions in self.belongs.items():
                 if key not in change and not all(condition.holds(like) for condition in conditions):

@@ -21,13 +21,24 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "stylizer": {},
     "decoder": {
         "size": (64, 96),
-        "size_shares": (2.0, 1.0),
         "batch": 6,
-        "rate": 0.002,
-        "clip": 1.0,
+        "rate": 0.0015,
+        "flat": 0.0,
+        "clip": 0.5,
         "average": 0.995,
         "upsample": "nearest",
         "blocks": 1,
+    },
+    "masker": {
+        "size": (64, 96),
+        "batch": 8,
+        "rate": 0.002,
+        "flat": 0.3,
+        "average": 0.995,
+        "zoom": (0.7, 1.0),
+        "width": 48,
+        "tv": 3.0,
+        "judged": 48,
     },
     "network": {
         "size": (64,),
@@ -45,10 +56,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 # Keys that mean something for one kind only.
 BELONGS: Mapping[str, tuple[str, ...]] = {
     "stylizer": (
-        *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "tv", "even", "pooling", "width"),
+        *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "even", "pooling"),
         *("norm", "only", "compare"),
     ),
-    "decoder": ("levels", "styles", "transfers", "stagewise", "skips"),
+    "masker": ("area", "gone"),
+    "decoder": ("styles", "transfers", "stagewise", "skips"),
     "network": (
         *("architecture", "test", "names", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
         *("attack_steps", "ramp", "probe"),
@@ -56,7 +68,10 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
 }
 # Keys that several kinds share, but not all.
 SHARED: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("model", "weights", "held_out", "upsample", "blocks"), ("stylizer", "decoder")),
+    **dict.fromkeys(("model", "weights", "held_out"), ("stylizer", "decoder", "masker")),
+    **dict.fromkeys(("upsample", "blocks"), ("stylizer", "decoder")),
+    **dict.fromkeys(("tv", "width"), ("stylizer", "masker")),
+    "levels": ("decoder", "masker"),
 }
 
 
@@ -66,16 +81,16 @@ def not_of(kind: str) -> set[str]:
     return {*SHARED, *(key for keys in BELONGS.values() for key in keys)} - own
 
 
-_STEPS = {"stylizer": 120, "decoder": 300, "network": 1000}
+_STEPS = {"stylizer": 120, "decoder": 300, "masker": 300, "network": 1000}
 _UNLIMITED = 10_000_000
 
 
 class TrainConfig(CommandConfig):
-    """A network that learns from pictures: a stylizer, a decoder of another network's codes, or a classifier."""
+    """A network that learns from pictures: a stylizer, a decoder or a masker for another network, or a classifier."""
 
-    kind: Literal["stylizer", "decoder", "network"] = Field(
+    kind: Literal["stylizer", "decoder", "masker", "network"] = Field(
         "stylizer",
-        description="stylizer: paints in one pass; decoder: makes pictures of codes; network: classifies labelled pictures",
+        description="stylizer: paints in one pass; decoder: pictures from codes; masker: an object's mask; network: classes",
     )
     images: TextList = Field(
         ("sample:*",), min_length=1, description="what to learn from: folders, globs, files, samples, or lists of paths (.txt)"
@@ -127,13 +142,15 @@ class TrainConfig(CommandConfig):
         "all", description="style: of a `start`, only scales and shifts of the new styles learn"
     )
     levels: TextList = Field(
-        (), description="layers to be inverted, shallow to deep; relu1_1 to relu4_1 or their like if empty"
+        (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
+    area: float = Field(3.0, ge=0, description="weight of a mask's mean: more makes it smaller")
+    gone: float = Field(5.0, ge=0, description="weight of what is left of the class without the mask")
     styles: TextList = Field(
         (), description="pictures whose statistics its codes are given too; else those of other photographs"
     )
     transfers: float = Field(0.5, ge=0, le=1, description="share of the steps in which codes get another picture's statistics")
-    stagewise: float = Field(0.25, ge=0, le=1, description="share of the run in which each stage learns by itself")
+    stagewise: float = Field(0.7, ge=0, le=1, description="share of the run in which each stage learns by itself")
     skips: bool = Field(False, description="also give each stage the network's own maps (a U-Net): better, but no inversion")
     held_out: TextList = Field((), description="pictures it is judged by and never sees; some of `images` if empty")
     compare: int = Field(30, ge=0, le=1000, description="steps the optimizer gets to be compared with; 0: no comparison")
@@ -166,6 +183,7 @@ class TrainConfig(CommandConfig):
         **{key: (only_with("kind", kind),) for kind, keys in BELONGS.items() for key in keys},
         **{key: (only_with("kind", "network"), only_with("attack", "fast", "pgd")) for key in ("bound", "epsilon", "ramp")},
         **{key: (only_with("kind", *kinds),) for key, kinds in SHARED.items()},
+        **{key: (only_with("kind", "decoder"), only_with("skips", False)) for key in ("styles", "transfers")},
         "attack_steps": (only_with("kind", "network"), only_with("attack", "pgd")),
     }
 
@@ -203,5 +221,7 @@ class TrainConfig(CommandConfig):
             )
         if self.kind == "decoder":
             return f"decoder_{self.model}"
+        if self.kind == "masker":
+            return f"masker_{self.model}"
         extra = f"_{self.attack}{self.epsilon:g}" if self.attack != "none" else ""
         return f"{self.architecture or stem(self.start) or 'network'}{extra}"

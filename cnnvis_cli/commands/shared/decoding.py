@@ -13,7 +13,8 @@ from cnnvis_cli.engine.optim.decoded import Decoded, NaturalCodes
 from cnnvis_cli.engine.synthesis.inversion import layer_code
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.networks.decoders import DecoderFile, check_encoder, load_decoder
+from cnnvis_cli.networks.decoders import load_decoder
+from cnnvis_cli.networks.learned import check_encoder
 from cnnvis_cli.pictures.read import read, sample, to_square
 
 # What natural pictures are like is measured on these.
@@ -30,8 +31,8 @@ class Decoding:
 
     def __init__(self, config: NetworkConfig, name: str, job: Job, network: Network) -> None:
         self.network = network
-        self.file: DecoderFile = load_decoder(name, config.model, job.inputs.device)
-        check_encoder(self.file, config.model, job.inputs.weights_digest(config))
+        self.file = load_decoder(name, config.model, job.inputs.device)
+        check_encoder(self.file.name, self.file.card, config.model, job.inputs.weights_digest(config))
         if self.file.network.shape.skips:
             raise UserError(f"{self.file.name} has skips: it makes no picture of a code alone.")
         job.resume.rests_on(f"decoder {self.file.name}", self.file.sha256)

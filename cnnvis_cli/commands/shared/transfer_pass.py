@@ -17,7 +17,8 @@ from cnnvis_cli.engine.synthesis.style import Region, other_layers, shares
 from cnnvis_cli.engine.synthesis.transfers import Exchange, level_targets, targets, transferred
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.networks.decoders import check_encoder, load_decoder
+from cnnvis_cli.networks.decoders import load_decoder
+from cnnvis_cli.networks.learned import check_encoder
 from cnnvis_cli.pictures.film import FILMS
 from cnnvis_cli.pictures.read import find_pictures, resize
 
@@ -41,7 +42,7 @@ class TransferPass:
     def __init__(self, config: StyleConfig, job: Job, network: Network, styles: list[Tensor] | None = None) -> None:
         self.config, self.job, self.network = config, job, network
         self.file = load_decoder(config.decoder, config.model, job.inputs.device)
-        check_encoder(self.file, config.model, job.inputs.weights_digest(config))
+        check_encoder(self.file.name, self.file.card, config.model, job.inputs.weights_digest(config))
         if self.file.network.shape.skips:
             raise UserError(
                 f"{self.file.name} has skips: it is given the content's own maps, which would bring its style back."

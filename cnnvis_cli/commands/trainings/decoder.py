@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,7 +25,6 @@ from cnnvis_cli.engine.synthesis.inversion import psnr, similarity
 from cnnvis_cli.engine.synthesis.style import stride, style_layers
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.networks.decoders import shape_text
 from cnnvis_cli.pictures.corpus import Corpus, listed
 from cnnvis_cli.pictures.sheet import sheet
 
@@ -51,11 +51,10 @@ def train_decoder(config: TrainConfig, job: Job) -> None:
     job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=training.photographs.names)
 
 
-def resolve_levels(network: Network, asked: Sequence[str]) -> list[str]:
-    """The layers of a decoder, shallow to deep: the first four of `style_layers`, or as asked. UserError where their maps
-    do not halve from one to the next."""
+def levels_of(network: Network, asked: Sequence[str], which: slice) -> list[str]:
+    """Layers whose codes are taken, shallow to deep: `which` of `style_layers`, or as asked. UserError without maps."""
     try:
-        levels = list(asked) or style_layers(network)[:4]
+        levels = list(asked) or style_layers(network)[which]
     except UserError as error:
         raise UserError(f"{error} Name them: levels=...") from None
     for level in levels:
@@ -86,12 +85,13 @@ class DecoderTraining:
         chosen = NetworkConfig.model_validate({"model": config.model, "weights": config.weights})
         self.encoder = job.inputs.network(chosen)
         self.digest = job.inputs.weights_digest(chosen)
-        self.levels = resolve_levels(self.encoder, config.levels)
+        self.levels = levels_of(self.encoder, config.levels, slice(4))
         self.photographs = read_photographs(config, max(config.judged, _ROWS))
         self.views = self.photographs.views.to(job.inputs.device)
         self.styles = Corpus(listed(config.styles), keep=4 * max(config.size)) if config.styles else None
         self.style_order = Shuffled(len(self.styles), config.seed) if self.styles else None
-        self.loss = DecodingLoss(self.encoder, self.levels, config.seed, config.stagewise, config.transfers)
+        transfers = 0.0 if config.skips else config.transfers  # with skips there is no code that stands for the picture
+        self.loss = DecodingLoss(self.encoder, self.levels, config.seed, config.stagewise, transfers)
         codes = self.loss.codes(self.views[:_MEASURED])
         shape = shape_of(self.encoder, self.levels, [bool((code >= 0).all()) for code in codes], config)
         with torch.random.fork_rng(devices=[]):
@@ -166,7 +166,7 @@ class DecoderTraining:
         left_out = {*not_of("decoder"), "images", "styles", "held_out", "name", "start", "check"}
         return {
             **shared.common_card("decoder", config, left_out, len(self.photographs.corpus), result, scores),
-            "shape": shape_text(self.decoder.shape),
+            "shape": asdict(self.decoder.shape),
             "encoder": {"model": config.model, "weights": config.weights and stem(config.weights), "sha256": self.digest},
             "levels": self.levels,
             "size": str(max(config.size)),

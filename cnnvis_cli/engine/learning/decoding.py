@@ -26,6 +26,7 @@ _PIXEL_POWER = 0.06
 _PIXELS, _CODES, _SEEN, _STYLE, _KEPT = 4.0, 0.5, 1.0, 1.0, 0.5
 _ALSO_ABOVE = 0.7  # probability that a level above the one it begins at is given the style's statistics too
 _DEEPEST = 0.1
+_RISE = 0.1  # share of the run over which the losses of the whole chain come in
 _METHODS = ("transport", "transport", "adain", "wct")
 
 
@@ -37,7 +38,7 @@ class DecodingLoss:
     network: Network
     levels: Sequence[str]
     seed: int
-    stagewise: float = 0.25
+    stagewise: float = 0.7
     transfers: float = 0.5
 
     def codes(self, pictures: Tensor) -> list[Tensor]:
@@ -51,15 +52,19 @@ class DecodingLoss:
         codes = self.codes(pictures)
         zero = pictures.new_zeros(())
         none = dict.fromkeys(("stages", "pixels", "seen", "style", "kept"), zero)
-        generator = drawn(self.seed, step, "level")
-        if progress < self.stagewise:
-            return none | self._stages(decoder, codes, pictures)
-        if float(torch.rand(1, generator=generator)) < self.transfers:
-            return none | self._transferred(decoder, pictures, codes, styles, generator)
-        level = int(torch.randint(0, len(self.levels), (1,), generator=generator))
         terms = none | self._stages(decoder, codes, pictures)
+        if progress < self.stagewise:
+            return terms
+        generator = drawn(self.seed, step, "level")
+        # Their gradients are far larger than those of single stages: all at once they throw what has been learned over.
+        rise = min(1.0, (progress - self.stagewise) / _RISE + 0.02)
+        if float(torch.rand(1, generator=generator)) < self.transfers:
+            found = self._transferred(decoder, pictures, codes, styles, generator)
+            return terms | {name: rise * term for name, term in found.items()}
+        level = int(torch.randint(0, len(self.levels), (1,), generator=generator))
         made = decoder(codes[level], level, beside=codes if decoder.shape.skips else None)
-        return terms | {"pixels": _PIXELS * pixel_error(made, pictures), "seen": _SEEN * self._seen(made, pictures)}
+        found = {"pixels": _PIXELS * pixel_error(made, pictures), "seen": _SEEN * self._seen(made, pictures)}
+        return terms | {name: rise * term for name, term in found.items()}
 
     def _stages(self, decoder: Decoder, codes: Sequence[Tensor], pictures: Tensor) -> dict[str, Tensor]:
         """Each stage from the true code to the true one above it."""
@@ -113,10 +118,11 @@ class DecodingLoss:
             kept = exchanged(here[level], wanted[level])
         statistic, acts = Wasserstein(), self._smooth(made)
         style = [
-            statistic.between(own, statistic.target([statistic.summary(goal)], [1.0])).mean()
+            statistic.between(own, statistic.target([statistic.summary(goal)], [1.0])).clamp_min(0).log1p().mean()
             for own, goal in zip(acts[: level + 1], wanted, strict=False)
         ]
-        return {"style": _STYLE * torch.stack(style).mean(), "kept": _KEPT * relative(acts[level], kept)}
+        # By logarithms, as a flat crop that is given the statistics of a rich one can be anything.
+        return {"style": _STYLE * torch.stack(style).mean(), "kept": _KEPT * relative(acts[level], kept).log1p()}
 
 
 def relative(made: Tensor, goal: Tensor) -> Tensor:
