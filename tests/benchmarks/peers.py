@@ -1,4 +1,4 @@
-"""The same network as its library builds it, untouched, and its Grad-CAM by pytorch-grad-cam and captum: what ours must equal."""
+"""A network as its library builds it, untouched, and its Grad-CAM by pytorch-grad-cam and captum: what ours must equal."""
 
 from __future__ import annotations
 

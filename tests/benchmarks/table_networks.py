@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -201,8 +200,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for peer in ("pytorch-grad-cam", "pytorch-grad-cam as it is", "captum"):
         said = [(row["peers"][peer], row["model"]) for row in rows if peer in row.get("peers", {})]
         numbers = [one for one in said if isinstance(one[0], float)]
-        others = [f"{name}: {what}" for what, name in said if isinstance(what, str)]
-        yield f"Grad-CAM, {peer}: {len(numbers)} networks, largest difference {max(numbers, default=None)}; {others or 'no other'}"
+        others = [f"{name}: {what}" for what, name in said if isinstance(what, str)] or "no other"
+        yield f"Grad-CAM, {peer}: {len(numbers)} networks, largest difference {max(numbers, default=None)}; {others}"
         yield from (f"  beyond {MAPS}: {one}" for one in numbers if not one[0] <= MAPS)
     unsupported = [f"{row['model']}: {row['peers']['unsupported']}" for row in rows if "unsupported" in row.get("peers", {})]
     yield f"no peer for Grad-CAM: {len(unsupported)} networks {unsupported}"
