@@ -125,20 +125,23 @@ def guided_backprop(network: Network, images: Tensor, target: Objective) -> Tens
 
 
 def grad_cam_layer(network: Network, target: Objective, images: Tensor) -> str:
-    """The layer Grad-CAM looks at unless told: the last one with the last convolution's number of places, before the target,
-    through whose places the target is reached. (After a transformer's last attention only the class token is.)
+    """The layer Grad-CAM looks at unless told: the last one with as many places as the last layer with weights over places
+    (a convolution, or the linear layers of a transformer), before the target, through whose places the target is reached.
+    (After a transformer's last attention only the class token is; of its tokens those as wide as its patches count.)
     """
     end = min((network.layer(name).order for name in target.layers), default=0)
     before = [layer for layer in network.layers.values() if layer.spatial and layer.order < end]
     before = [layer for layer in before if layer.shape[1] * layer.shape[2] > 1]
-    modules = dict(network.module.named_modules())
-    convolved = [layer.shape[1:] for layer in before if isinstance(modules[layer.name], nn.Conv2d)]
     if not before:
         raise UserError(f"grad_cam needs a layer with maps before {target.label}; {network.name} has none there.")
-    places = convolved[-1] if convolved else before[-1].shape[1:]
+    modules = dict(network.module.named_modules())
+    weighted = [layer for layer in before if isinstance(modules[layer.name], nn.Conv2d | nn.Linear)]
+    places = (weighted or before)[-1].shape[1:]
     candidates = [layer for layer in before if layer.shape[1:] == places]
     if not candidates[-1].layout.extra:
         return candidates[-1].name
+    width = candidates[-1].channels  # not queries, keys and values in one, nor a block's wider inside
+    candidates = [layer for layer in candidates if layer.channels == width]
     names = [layer.name for layer in candidates[-_LOOKED_AT:]]
     acts = activations(network, images.detach().requires_grad_(True), target.layers | set(names), raw=names)
     slopes = torch.autograd.grad(target(acts).sum(), [acts[RAW + name] for name in names], allow_unused=True)

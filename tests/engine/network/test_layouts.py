@@ -134,6 +134,51 @@ def test_grad_cam_of_a_transformer_looks_where_the_class_token_still_reads() -> 
     assert not grad_cam(network, images, target, "last").any()
 
 
+class Merging(nn.Module):
+    """As Swin: a convolution makes the patches and no other follows; a linear layer brings four neighbours together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.merge, self.norm, self.head = (
+            nn.Conv2d(3, 8, 8, 8),
+            nn.Linear(32, 16),
+            nn.LayerNorm(16),
+            nn.Linear(16, 5),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).relu()
+        four = torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)
+        return self.head(self.norm(self.merge(four.permute(0, 2, 3, 1))).mean((1, 2)))
+
+
+def test_grad_cam_looks_behind_the_last_weights_that_are_no_convolution() -> None:
+    network = Network.frozen("merging", Merging(), Preprocessing(size=32))
+    assert network.layers["merge"].shape == (16, 2, 2)
+    assert grad_cam_layer(network, class_logit(network, 2), torch.rand(1, 3, 32, 32)) == "norm"
+
+
+def test_grad_cam_passes_over_queries_keys_and_values_in_one() -> None:
+    vit = Transformer()
+    vit.blocks[1] = Attention()
+    network = Network.frozen("vit", vit, Preprocessing(size=32))
+    assert network.layers["blocks.1.qkv"].shape == (48, 4, 4)
+    assert grad_cam_layer(network, class_logit(network, 2), torch.rand(1, 3, 32, 32)) == "norms.1"
+
+
+class Attention(nn.Module):
+    """As timm writes it: one linear layer makes queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+
+    def forward(self, x: Tensor, *args: Tensor, need_weights: bool = False) -> tuple[Tensor]:
+        query, key, value = self.qkv(x).chunk(3, 2)
+        return ((query @ key.mT / 4).softmax(2) @ value,)
+
+
 def test_grids_lie_as_the_picture_does() -> None:
     assert grid_of(96, (64, 96)) == (8, 12)
     assert grid_of(96, (96, 64)) == (12, 8)
