@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,7 @@ def _technique(command: str) -> Callable[..., None]:
         offline: Offline = False,
         trust_code: TrustCode = False,
     ) -> None:
+        began = time.perf_counter()
         from cnnvis_cli.config.load import load_config
 
         with exit_codes():
@@ -108,7 +110,7 @@ def _technique(command: str) -> Callable[..., None]:
             from cnnvis_cli.jobs.start import run_or_keep
 
             flags = {"quiet": quiet, "overwrite": overwrite, "offline": offline, "trust_code": trust_code}
-            report(run_or_keep(command, values, folder, device=device, **flags), as_json=as_json, quiet=quiet)
+            report(run_or_keep(command, values, folder, device=device, began=began, **flags), as_json=as_json, quiet=quiet)
 
     return run
 

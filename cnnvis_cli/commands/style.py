@@ -67,7 +67,7 @@ def _grid(config: StyleConfig, job: Job) -> None:
     styles = style_pass.style_pictures(first, job) if "method" in grid else None
     transfers = [Transfer(one.model_copy(update={"content_layers": tuple(content)}), job, network, styles) for one in configs]
     made = [
-        _cell(one, transfer, f"{number}/{len(changes)}")
+        _cell(one, transfer, f"{number}/{len(changes)}", None if "budget" in grid else number / len(changes))
         for number, (one, transfer) in enumerate(zip(configs, transfers, strict=True), 1)
     ]
     page = sheet([cell.picture[0] for cell in made], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
@@ -92,10 +92,12 @@ class Cell:
     seconds: float
 
 
-def _cell(config: StyleConfig, transfer: Transfer, key: str) -> Cell:
+def _cell(config: StyleConfig, transfer: Transfer, key: str, share: float | None) -> Cell:
+    """`share`: of the budget, that is to be spent when it is done; None: the cell has a budget of its own."""
     job, began = transfer.job, time.perf_counter()
     if config.optimizes:
-        picture, run = transfer.run(key)
+        ends = None if config.budget is None else job.spent() + config.budget if share is None else config.budget * share
+        picture, run = transfer.run(key, ends)
         ended = {"stopped": [outcome.stopped for outcome in run.outcomes]}
         return Cell(picture, run.plan, ended, time.perf_counter() - began)
     size = config.size or DEFAULT_SIZE
@@ -188,8 +190,8 @@ class Transfer:
         stack.enter_context(pooled(self.network, self.config.pooling))
         return stack
 
-    def run(self, key: str) -> tuple[Tensor, Multiscale]:
-        """The picture (1, 3, H, W), and how it was made."""
+    def run(self, key: str, ends: float | None = None) -> tuple[Tensor, Multiscale]:
+        """The picture (1, 3, H, W), and how it was made. `ends`: as for `run_multiscale`."""
         config = self.config
         additive = config.statistic != "sliced" and not self.smooth
         with self._variant():
@@ -203,6 +205,7 @@ class Transfer:
                 largest=max(self.content.shape[-2:]),
                 aspect=min(height, width) / 1000,
                 tileable=additive,
+                ends=ends,
             )
         result = self._cropped(run.pictures, run.plan.sizes[-1])
         if config.colors == "content":

@@ -49,7 +49,7 @@ def run(config: TextureConfig, job: Job) -> None:
     names = list(layers)
     upto = [dict(list(layers.items())[:count]) for count in range(1, len(names) + 1)]
     pictures = [
-        Synthesis(config, job, network, exemplar, some).run(f"{number}/{len(upto)}")[0]
+        Synthesis(config, job, network, exemplar, some).run(f"{number}/{len(upto)}", number / len(upto))[0]
         for number, some in enumerate(upto, start=1)
     ]
     tiles = [exemplar[0], *(one[0] for one in pictures)]
@@ -154,13 +154,21 @@ class Synthesis:
         stack.enter_context(pooled(self.network, self.config.pooling))
         return stack
 
-    def run(self, key: str) -> tuple[Tensor, Multiscale]:
-        """The texture (1, 3, H, W), and how it was made."""
+    def run(self, key: str, share: float = 1.0) -> tuple[Tensor, Multiscale]:
+        """The texture (1, 3, H, W), and how it was made. `share`: of the budget, that is to be spent when it is done."""
         config, size = self.config, max(self.config.size)
         additive = config.statistic != "sliced" and not self.smooth
         with self._variant(wrapped=config.tileable):
             run = multiscale.run_multiscale(
-                self.job, config, self._loop, key, size=size, largest=size, aspect=min(config.size) / size, tileable=additive
+                self.job,
+                config,
+                self._loop,
+                key,
+                size=size,
+                largest=size,
+                aspect=min(config.size) / size,
+                tileable=additive,
+                ends=config.budget and config.budget * share,
             )
         result = self._cropped(run.pictures, size)
         return scores.cut_where_least_seen(result) if config.tileable else result, run

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.files.atomic import clear, clear_halves, make_folder
 from cnnvis_cli.jobs.inputs import Inputs
 from cnnvis_cli.jobs.kept import kept_record, result_name
-from cnnvis_cli.jobs.loops import Loops
+from cnnvis_cli.jobs.loops import SPENT, Loops
 from cnnvis_cli.jobs.progress import Task, track
 from cnnvis_cli.jobs.record import Record, brief, config_hash
 from cnnvis_cli.jobs.results import Results
@@ -36,7 +35,7 @@ class Job:
         self, command: str, config: CommandConfig, folder: Path, session: Session, *, fitted: CommandConfig | None = None
     ) -> None:
         """`fitted`: the config with a batch small enough for the memory, where the one asked for was too large."""
-        self._asked, self._session, self._began = config, session, time.perf_counter()
+        self._asked, self._session, self._began = config, session, session.clock()
         settings = config.model_dump(mode="json")
         self.record = Record(command, result_name(config), settings, config_hash(command, config), config.seed)
         self.record.device = str(session.device)
@@ -45,7 +44,7 @@ class Job:
         # A state goes on only in the batches in which it began.
         self.resume = Resume(self.results.path("", ".state"), config_hash(command, fitted or config))
         self.inputs = Inputs(session, self.record, self.resume, self.check_interrupt)
-        self.loops = Loops(f"{command} {self.name[:40]}", self.results, self.resume, session)
+        self.loops = Loops(f"{command} {self.name[:40]}", self.results, self.resume, session, self.spent)
 
     @property
     def name(self) -> str:
@@ -83,6 +82,15 @@ class Job:
             self.warn(trouble)
         return True
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._session.clock
+
+    def spent(self) -> float:
+        """Seconds since the command began (in a batch: the job), with those of the runs that were interrupted before."""
+        began = self._began if self._session.began is None else self._session.began
+        return float(self.resume.get(SPENT, 0.0)) + self.clock() - began
+
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Task]:
         """A progress bar of `total` units for work that is not the gradient loop."""
@@ -113,7 +121,7 @@ class Job:
         versions = {"cnnvis": __version__, "python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
         self.record.versions, self.record.inputs = versions, brief(self.inputs.digests)
-        self.record.seconds = round(time.perf_counter() - self._began, 2)
+        self.record.seconds = round(self.clock() - self._began, 2)
         self.record.write(self.record_file)
         self.resume.clear()
         clear(self.results.path("partial"))

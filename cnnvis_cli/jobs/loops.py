@@ -17,13 +17,15 @@ from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.pictures.write import to_image, write_png
 
 OnStep = Callable[[int, Tensor, Tensor], None]
+SPENT = "seconds spent"  # by the runs that were interrupted, in what they kept
 
 
 class Loops:
     """The loops of one job. A page with several gives each a `key`; those that are done are not run again on resumption."""
 
-    def __init__(self, label: str, results: Results, resume: Resume, session: Session) -> None:
-        self._label, self._results, self._resume, self._session = label, results, resume, session
+    def __init__(self, label: str, results: Results, resume: Resume, session: Session, spent: Callable[[], float]) -> None:
+        """`spent`: seconds that the job has taken so far."""
+        self._label, self._results, self._resume, self._session, self._spent = label, results, resume, session, spent
 
     def run(self, loop: Loop, key: str = "loop", *, on_step: OnStep | None = None) -> Outcome:
         """Run the loop. Ctrl-C saves what there is and the state, and raises Interrupted; the same command then goes on from
@@ -68,6 +70,7 @@ class Loops:
         partial = self._results.path("partial")
         write_png(partial, to_image(torch.cat(list(outcome.pictures), dim=2)))
         self._resume.keep(f"running {key}", outcome.state)
+        self._resume.keep(SPENT, self._spent())
         self._resume.save()
         raise Interrupted(
             f"interrupted after {len(outcome.trace)} steps; {partial} shows how far it came. "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +30,8 @@ class Session:
     offline: bool = False
     trust_code: bool = False
     interrupt: Interrupt = field(default_factory=Interrupt)
+    clock: Callable[[], float] = time.perf_counter  # seconds, for budgets
+    began: float | None = None  # where a budget's time begins, if not with the job: when the command did
     _networks: dict[NetworkSpec, tuple[Network, str]] = field(default_factory=dict)
 
     def network(self, config: NetworkConfig) -> tuple[Network, str]:
@@ -67,8 +71,14 @@ def device_of(name: str) -> torch.device:
 
 
 def make_session(
-    device: str = "auto", *, quiet: bool = False, overwrite: bool = False, offline: bool = False, trust_code: bool = False
+    device: str = "auto",
+    *,
+    quiet: bool = False,
+    overwrite: bool = False,
+    offline: bool = False,
+    trust_code: bool = False,
+    began: float | None = None,
 ) -> Session:
     """A session on a device. Raises UserError where the device is absent."""
     keep_freed_memory()
-    return Session(device_of(device), quiet, overwrite, offline, trust_code)
+    return Session(device_of(device), quiet, overwrite, offline, trust_code, began=began)

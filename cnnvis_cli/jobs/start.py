@@ -10,8 +10,11 @@ from cnnvis_cli.jobs.kept import kept_record
 from cnnvis_cli.jobs.report import Ran
 
 
-def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, **flags: bool) -> Ran:
-    """The job's result: as it lies there, or made now, which is when torch is imported. `flags`: as for `make_session`."""
+def run_or_keep(
+    command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, began: float | None = None, **flags: bool
+) -> Ran:
+    """The job's result: as it lies there, or made now, which is when torch is imported. `began`, `flags`: as for
+    `make_session`."""
     old = kept_record(command, config, folder, overwrite=overwrite)
     if old is not None:
         return Ran(old, folder, fresh=False)
@@ -21,4 +24,4 @@ def run_or_keep(command: str, config: CommandConfig, folder: Path, *, device: st
     from cnnvis_cli.jobs.run import run_alone
     from cnnvis_cli.jobs.session import make_session
 
-    return run_alone(command, config, folder, make_session(device, overwrite=overwrite, **flags))
+    return run_alone(command, config, folder, make_session(device, overwrite=overwrite, began=began, **flags))

@@ -7,7 +7,7 @@ style-transfer-pytorch (Crowson 2021).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from cnnvis_cli.config.statistics import StatisticsConfig
 from cnnvis_cli.engine.locality.tiling import Tiled, tiled_value_gradient
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.budget import FINISH, Budget
 from cnnvis_cli.engine.optim.cost import Cost, measure
 from cnnvis_cli.engine.optim.evaluate import value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, Outcome, Stage
@@ -71,33 +72,45 @@ def ladder(size: int, smallest: int) -> tuple[int, ...]:
     return tuple(reversed(sizes))
 
 
-def make_plan(config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool) -> ScalePlan:
+def work(config: StatisticsConfig, sizes: Sequence[int], aspect: float, cost: Cost, tileable: bool) -> list[float]:
+    """What a step at each scale costs, in pixels that are worked on whole."""
+    return [s * s * aspect * (TILED_FACTOR if _tile(config, s, aspect, cost, tileable) else 1.0) for s in sizes]
+
+
+def _tile(config: StatisticsConfig, side: int, aspect: float, cost: Cost, tileable: bool) -> int:
+    if not tileable or config.tile == 0:
+        return 0
+    if config.tile:
+        return config.tile if side > 2 * config.tile else 0
+    return TILE if cost.bytes * side * side * aspect > WHOLE_AT_MOST else 0
+
+
+def make_plan(
+    config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool, left: float | None = None
+) -> ScalePlan:
     """Sizes, steps and tiles for a result whose long side is `size`, or what the budget allows up to `largest`.
 
-    `aspect`: short side over long side; `tileable`: whether the loss can be worked on in tiles.
+    `aspect`: short side over long side; `tileable`: whether the loss can be worked on in tiles; `left`: what the budget still
+    has, where some of it is gone.
     """
 
-    def price(sizes: tuple[int, ...]) -> float:
+    def prices(sizes: tuple[int, ...]) -> list[float]:
         """Seconds for one step at each scale."""
-        return sum(cost.seconds * s * s * aspect * (TILED_FACTOR if tile_for(s) else 1.0) for s in sizes)
+        return [cost.seconds * one for one in work(config, sizes, aspect, cost, tileable)]
 
-    def tile_for(side: int) -> int:
-        if not tileable or config.tile == 0:
-            return 0
-        if config.tile:
-            return config.tile if side > 2 * config.tile else 0
-        return TILE if cost.bytes * side * side * aspect > WHOLE_AT_MOST else 0
-
-    budget = config.budget
+    budget = left if config.budget is not None and left is not None else config.budget
     chosen = size or (DEFAULT_SIZE if budget is None else min(largest, 4096))
     if size is None and budget is not None:
-        while chosen > 128 and price(ladder(chosen, config.smallest)) * FEWEST > budget:
+        while chosen > 128 and sum(prices(ladder(chosen, config.smallest))) * FEWEST > budget:
             chosen = round(chosen / 2**0.5)
     sizes = ladder(chosen, config.smallest)
-    steps = config.steps if budget is None else max(1, min(MOST, int(budget / max(price(sizes), 1e-9))))
-    tile = max(tile_for(s) for s in sizes)
+    each = prices(sizes)
+    steps = config.steps
+    if budget is not None:
+        steps = max(1, min(MOST, int((budget - FINISH * each[-1]) / max(sum(each), 1e-9))))
+    tile = max(_tile(config, s, aspect, cost, tileable) for s in sizes)
     side = min(chosen, 3 * tile // 2 + 256) if tile else chosen
-    return ScalePlan(sizes, steps, tile, price(sizes) * steps, cost.bytes * side * (side if tile else side * aspect))
+    return ScalePlan(sizes, steps, tile, sum(each) * steps, cost.bytes * side * (side if tile else side * aspect))
 
 
 def announce(job: Job, plan: ScalePlan, key: str = "loop") -> None:
@@ -134,25 +147,55 @@ def run_multiscale(
     largest: int,
     aspect: float,
     tileable: bool,
+    ends: float | None = None,
 ) -> Multiscale:
     """ScalePlan from one measured step, say what it costs, and go through the scales. An interrupted run keeps its plan.
 
     `size`, `largest`, `aspect`, `tileable` as for `make_plan`. `make_loop(plan, size, number, before)` makes a scale's loop.
+    `ends`: in seconds of the job, when a budget is to be spent (all of it, if not given). With a budget the number of steps is
+    what the machine does in the time: a run that goes on keeps what is done and has the time that was left, not the same bytes.
     """
+    ends = config.budget if ends is None else ends
     if (known := job.resume.get(f"plan {key}")) is None:
         first = make_loop(_UNPLANNED, ladder(size or DEFAULT_SIZE, config.smallest)[0], 0, None)
-        plan = make_plan(config, size, largest, aspect, measure(first.evaluate, first.image()), tileable)
+        cost = measure(first.evaluate, first.image(), job.clock)
+        plan = make_plan(config, size, largest, aspect, cost, tileable, None if ends is None else ends - job.spent())
         job.resume.keep(f"plan {key}", plan.as_dict())
+        job.resume.keep(f"cost {key}", asdict(cost))
     else:
-        plan = ScalePlan(**known)
+        plan, cost = ScalePlan(**known), Cost(**job.resume.get(f"cost {key}"))
     announce(job, plan, key)
+    budget = None
+    if config.budget is not None and ends is not None:
+        shares = work(config, plan.sizes, aspect, cost, tileable)
+        budget = Budget(shares, cost.seconds, ends, job.spent, shrinks=size is None)
 
     def stage(side: int, number: int) -> Stage:
-        return lambda before: make_loop(plan, side, number, before)
+        def made(before: Tensor | None) -> Loop | None:
+            if budget is None:
+                return make_loop(plan, side, number, before)
+            if not budget.begin(number):
+                return None
+            return replace(make_loop(replace(plan, steps=MOST), side, number, before), enough=budget.enough)
+
+        return made
 
     stages = [stage(side, number) for number, side in enumerate(plan.sizes)]
     outcomes = job.loops.run_stages(stages, plan.total_steps, key)
-    return Multiscale(outcomes[-1].pictures, plan, outcomes)
+    made = replace(plan, sizes=plan.sizes[: len(outcomes)])
+    if budget is not None:
+        _tell_cut(job, plan, made, [outcome.steps for outcome in outcomes], key)
+    return Multiscale(outcomes[-1].pictures, made, outcomes)
+
+
+def _tell_cut(job: Job, plan: ScalePlan, made: ScalePlan, steps: list[int], key: str) -> None:
+    """Which steps the budget allowed, and what it cut of the plan."""
+    job.record.note(**{"plan" if key == "loop" else f"plan {key}": {**made.as_dict(), "steps": steps}})
+    cut = [f"{done} of {plan.steps} steps at {side} px" for side, done in zip(made.sizes, steps, strict=True) if done < plan.steps]
+    if len(made.sizes) < len(plan.sizes):
+        cut.append(f"{made.sizes[-1]} px instead of {plan.sizes[-1]}")
+    if cut:
+        job.warn(f"slower than measured before the start; to keep the budget: {', '.join(cut)}.")
 
 
 def layer_weights(config: StatisticsConfig, network: Network) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from safetensors.torch import save
@@ -61,6 +62,9 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
             if steps < learning.steps or learning.budget is None:  # the budget has become a number of steps
                 bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
 
+        if learning.budget is not None:
+            # What the job has spent before its first step counts; what an interrupted run spent on steps is in its state.
+            learning = replace(learning, budget=max(0.0, learning.budget - job.spent()), clock=job.clock)
         watch = Watch(on_step, job.interrupted, wants, keep)
         result = learn(learning, state=job.resume.get(_KEY), watch=watch)
     # Also where it has come to its end: judging the result takes a while, and the same command then begins with that.

@@ -27,6 +27,8 @@ Stopped = Literal["steps", "diverged", "interrupted"]
 Losses = Callable[[int, float], Mapping[str, Tensor]]
 _WINDOW = 50  # steps whose mean loss is looked at
 _TIMED = 8  # steps after which a budget of seconds is turned into a number of steps; the first is a warm-up
+_PLANS = (0.25, 0.5, 0.75, 0.9)  # of the steps planned, after which the pace is looked at again
+_RECENT = 5  # steps that tell how long the next one takes
 _FAILURES = 3  # steps in a row that may be without an update
 _EXPLODED = 5.0  # a mean loss so many times the first one is no learning any more
 
@@ -51,8 +53,9 @@ class Schedule:
 class Learning:
     """One run of the loop, before it starts.
 
-    `module`: its parameters that require a gradient learn, in place. `steps`: at most so many; with `budget` (seconds) as many
-    as fit, found out from the first steps and corrected after a quarter. `decay`: of weights, not of biases and scales.
+    `module`: its parameters that require a gradient learn, in place. `steps`: at most so many; with `budget` (seconds of the
+    `clock`, all that happens between steps included) as many as fit, found out from the first steps, corrected on the way, and
+    ended by the clock. `decay`: of weights, not of biases and scales.
     `clip`: largest length of the gradient (0: any). `average`: decay of the mean of the weights, which is the result.
     `judge`: (step, module) to whether the run is sound, every `judged` steps; where it says no, the weights step back to where
     they last were sound, and go on. It may change what the losses do from then on if it keeps that in `memory`, plain values
@@ -75,6 +78,7 @@ class Learning:
     memory: dict[str, Any] = field(default_factory=dict)
     precision: torch.dtype | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    clock: Callable[[], float] = time.perf_counter
 
     def descent(self) -> torch.optim.Optimizer:
         learning = [p for p in self.module.parameters() if p.requires_grad]
@@ -131,6 +135,9 @@ class Learner:
         self.sound: dict[str, Any] | None = None  # where the judge last said yes
         self.lowest = math.inf
         self.failed = 0  # steps in a row without an update
+        self._mark = learning.clock()
+        self._recent: list[float] = []  # how long the last steps took
+        self._planned_at = (0, 0.0)  # steps and seconds when they were last looked at
         if state is not None:
             self._load(state)
 
@@ -173,7 +180,6 @@ class Learner:
     def step(self) -> dict[str, float] | None:
         """One update, or none where a loss or its gradient is not a finite number; None where that goes on."""
         learning, number = self.learning, self.step_number
-        began = time.perf_counter()
         factor = learning.schedule.factor(number, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning.rate * factor
@@ -199,7 +205,6 @@ class Learner:
         for name, value in values.items():
             self.trace.setdefault(name, []).append(value if math.isfinite(value) else before.get(name, math.inf))
         self.totals.append(total.item() if math.isfinite(total.item()) else (self.totals or [math.inf])[-1])
-        self.seconds += time.perf_counter() - began
         return values
 
     @torch.no_grad()
@@ -236,14 +241,21 @@ class Learner:
         self.module.train()
 
     def plan(self) -> None:
-        """Turn the budget into a number of steps: soon, and once more when a quarter is done and the pace is known."""
-        budget, count = self.learning.budget, self.step_number
+        """Take the time. Turn the budget into a number of steps: soon, and again as the pace shows; end where it is spent."""
+        budget, count, now = self.learning.budget, self.step_number, self.learning.clock()
+        self._recent = [*self._recent, now - self._mark][-_RECENT:]
+        self.seconds, self._mark = self.seconds + now - self._mark, now
         if budget is None:
             return
-        if (self.planned == 0 and count >= _TIMED) or (self.planned == 1 and count >= self.steps // 4):
-            left = int((budget - self.seconds) / (self.seconds / count))
+        looks = (_TIMED, *(share * self.steps for share in _PLANS))
+        if self.planned < len(looks) and count >= looks[self.planned]:
+            steps, seconds = self._planned_at
+            left = int((budget - self.seconds) / ((self.seconds - seconds) / (count - steps)))
+            self._planned_at = count, self.seconds
             self.steps = min(self.learning.steps, max(count + max(0, left), 1))
             self.planned += 1
+        if self.seconds + sum(self._recent) / len(self._recent) > budget:
+            self.steps = count
 
     def learned(self, stopped: Stopped) -> Learned:
         result = copy.deepcopy(self.average).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ class Cost:
     bytes: float
 
 
-def measure(evaluate: ValueGradient, pictures: Tensor) -> Cost:
+def measure(evaluate: ValueGradient, pictures: Tensor, clock: Callable[[], float] = time.perf_counter) -> Cost:
     """ValueGradient twice; the first, which also warms up, counts what autograd keeps, the second is timed."""
     kept: dict[int, int] = {}
 
@@ -32,11 +33,11 @@ def measure(evaluate: ValueGradient, pictures: Tensor) -> Cost:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         evaluate(pictures, index)
     _wait(pictures)
-    began = time.perf_counter()
+    began = clock()
     evaluate(pictures, index)
     _wait(pictures)
     pixels = pictures.shape[2] * pictures.shape[3]
-    return Cost((time.perf_counter() - began) / pixels, sum(kept.values()) / pixels)
+    return Cost((clock() - began) / pixels, sum(kept.values()) / pixels)
 
 
 def _wait(pictures: Tensor) -> None:

@@ -23,7 +23,7 @@ from cnnvis_cli.engine.optim.optimizers import Adam, Ascent, Optimizer, Update, 
 from cnnvis_cli.engine.optim.parameterizations import Parameterization, load_parameters
 from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
 
-Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted"]
+Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted", "budget"]
 Gradient = Callable[[Tensor], Tensor]
 AfterStep = Callable[[int, Tensor, Tensor], Tensor]
 
@@ -40,6 +40,7 @@ class Loop:
     `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
     `rates`: factor on the rate for step i, if it is to change. `warm`: Adam goes on with the moments of the stage before,
     resampled to the new size (pixels only). `passing`: for so many steps gradients pass rectifiers that are silent.
+    `enough`: asked before each step with the number of those done; True: the time is up.
     """
 
     image: Parameterization
@@ -60,6 +61,7 @@ class Loop:
     line_search: bool = False
     warm: bool = False
     passing: int = 0
+    enough: Callable[[int], bool] | None = None
 
     def optimizer(self) -> Optimizer:
         parameters = self.image.parameters()
@@ -206,7 +208,9 @@ class _Run:
             means = torch.stack(self.trace[-2 * loop.patience :]).mean(1)
             if means[loop.patience :].mean() <= means[: loop.patience].mean():
                 return "plateau"
-        return "steps" if count >= loop.steps else None
+        if count >= loop.steps:
+            return "steps"
+        return "budget" if loop.enough is not None and loop.enough(count) else None
 
     @torch.no_grad()
     def pictures(self) -> Tensor:
@@ -244,20 +248,22 @@ def synthesize(
     return Outcome(run.pictures(), run.trace, len(run.trace), reason, run.state())
 
 
-Stage = Callable[["Tensor | None"], Loop]
+Stage = Callable[["Tensor | None"], "Loop | None"]
 
 
 def synthesize_stages(
     stages: Sequence[Stage], *, state: dict[str, Any] | None = None, watch: Watch | None = None
 ) -> list[Outcome]:
     """Loops one after the other (octaves, scales): each stage makes its loop from the pictures of the one before.
+    One that makes none, and those after it, are left out.
 
     Returns the outcomes of the stages that were run or, when resumed, restored. The last one's `state` resumes the whole.
     """
     outcomes: list[Outcome] = [Outcome(**done) for done in state["done"]] if state else []
     inner = state["inner"] if state else None
     for stage in stages[len(outcomes) :]:
-        loop = stage(outcomes[-1].pictures if outcomes else None)
+        if (loop := stage(outcomes[-1].pictures if outcomes else None)) is None:
+            break
         before = outcomes[-1].state.get("optimizer") if outcomes else None
         outcome = synthesize(loop, state=inner, watch=watch, before=before)
         inner = None

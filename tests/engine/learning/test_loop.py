@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -134,11 +136,41 @@ def test_weights_that_do_not_learn_stay() -> None:
     assert torch.equal(next(learn(plan).module.parameters()), before)
 
 
-def test_a_budget_becomes_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(10_000))
-    monkeypatch.setattr("cnnvis_cli.engine.learning.loop.time.perf_counter", lambda: float(next(clock)))  # a second a step
-    run = learn(learning(10_000, budget=40.0))
-    assert run.steps == 40
+class Clock:
+    """Seconds that pass only where the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0, 0.5])
+def test_a_budget_is_kept_where_the_machine_becomes_slower_or_faster(slower: float) -> None:
+    clock = Clock()
+    plan = learning(10_000, budget=40.0, clock=clock)
+    losses = plan.losses
+
+    def timed(step: int, share: float) -> Mapping[str, Tensor]:
+        clock.now += 1.0 if clock.now < 20 else slower
+        return losses(step, share)
+
+    run = learn(dataclasses.replace(plan, losses=timed))
+    assert run.steps == int(20 + 20 / slower)
+    assert 40 - slower < clock.now <= 40
+    assert run.seconds == clock.now
+
+
+def test_what_happens_between_steps_counts_for_the_budget() -> None:
+    clock = Clock()
+
+    def judge(step: int, module: nn.Module) -> bool:
+        clock.now += 3.0
+        return True
+
+    plan = learning(10_000, budget=40.0, clock=clock, judge=judge, judged=1)
+    assert learn(plan).steps == 13
 
 
 def test_a_state_is_not_changed_by_the_steps_after_it() -> None:
