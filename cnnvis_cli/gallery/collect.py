@@ -5,39 +5,51 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.config.load import build_config, parse_settings
-from cnnvis_cli.errors import UserError
-from cnnvis_cli.jobs.record import Record, config_hash, read_record
+from cnnvis_cli.errors import UserError, shortened
+from cnnvis_cli.jobs.record import Record, config_hash, parse_record
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _POINTS, _LINES = 120, 24
 
 
-def collect(folder: Path, page: Path) -> dict[str, Any]:
-    """{"defaults": {command: config}, "items": [...]}; links are relative to the page. Newest results last.
-
-    Raises UserError where the folder is not there or holds no result.
-    """
+def sidecars(folder: Path) -> list[Path]:
+    """Every file in the folder that may be a record. Raises UserError where the folder is not there."""
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}'. Results lie in runs/, or where --out says.")
-    found = [(path, record) for path in _sidecars(folder) if (record := read_record(path)) is not None]
-    if not found:
-        raise UserError(f"{folder} holds no results (a picture with its .json).")
-    defaults = {command: default_values(command) for command in sorted({record.command for _, record in found})}
-    items = [_item(path, record, page.absolute().parent, defaults) for path, record in found]
-    return {"defaults": defaults, "items": items}
-
-
-def _sidecars(folder: Path) -> Iterator[Path]:
+    found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place) / name for name in sorted(names) if name.endswith(".json") and not name.startswith("."))
+        found += [Path(place) / name for name in sorted(names) if name.endswith(".json") and not name.startswith(".")]
+    return found
+
+
+def item_of(path: Path, page: Path) -> dict[str, Any] | str | None:
+    """What the page is told of a result, its links relative to the page; None of what is no result; of one that cannot be
+    read, the reason."""
+    try:
+        data = path.read_bytes()
+        record = parse_record(data)
+        if record is None:
+            return None if _is_json(data) else "no JSON: its writing was cut off, or it is damaged"
+        return _item(path, record, page.absolute().parent, default_values(record.command))
+    except Exception as error:  # one odd record must not take the page of all others
+        return shortened(str(error) or type(error).__name__, 200)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +69,7 @@ def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -
         "seconds": record.seconds,
         "device": record.device,
         "scores": _flat(record.scores),
-        "config": {key: value for key, value in config.items() if defaults.get(command, {}).get(key) != value},
+        "config": {key: value for key, value in config.items() if defaults.get(key) != value},
         "traces": _traces(record.trace),
         "tiles": _tiles(record),
         "line": command_line(command, config, record.config_hash, path),
@@ -70,7 +82,7 @@ def _rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _link(path: Path, base: Path) -> str:
-    return quote(os.path.relpath(path.absolute(), base).replace(os.sep, "/"))
+    return quote(os.fsencode(os.path.relpath(path.absolute(), base).replace(os.sep, "/")))
 
 
 def _flat(scores: Any, prefix: str = "") -> dict[str, Any]:
@@ -114,6 +126,7 @@ def _tiles(record: Record) -> list[dict[str, Any]]:
     return list(tiles.values())
 
 
+@cache
 def default_values(command: str) -> dict[str, Any]:
     """The defaults of a command, without its preset's. Nothing for a command that this version does not have."""
     if command not in COMMANDS:
@@ -131,10 +144,17 @@ def command_line(command: str, config: Mapping[str, Any], digest: str, sidecar: 
     base = default_values(command) | dict(schema.presets.get(str(config.get(schema.preset_key)), {}))
     words = [_word(key, value, schema) for key, value in config.items() if base.get(key) != value]
     try:
-        same = config_hash(command, build_config(schema, parse_settings(words, schema))) == digest
+        values = {key: value for word in words for key, value in _read(word, schema).items()}
+        same = config_hash(command, build_config(schema, values)) == digest
     except UserError:
         same = False
     return shlex.join(["cnnvis", command, *words]) if same else fallback
+
+
+@lru_cache(4096)
+def _read(word: str, schema: type[CommandConfig]) -> dict[str, Any]:
+    """A word as the command line reads it; thousands of results share most of theirs."""
+    return parse_settings([word], schema)
 
 
 def _word(key: str, value: Any, schema: type[CommandConfig]) -> str:
@@ -146,5 +166,5 @@ def _word(key: str, value: Any, schema: type[CommandConfig]) -> str:
     )
     if isinstance(value, list) and any("," in str(item) for item in value):
         return f"{key}={json.dumps(value)}"
-    read = parse_settings([f"{key}={plain}"], schema)[key]
+    read = _read(f"{key}={plain}", schema)[key]
     return f"{key}={plain}" if read == value or (isinstance(read, str) and read == plain) else f"{key}={json.dumps(value)}"

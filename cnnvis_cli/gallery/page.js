@@ -1,5 +1,5 @@
 "use strict";
-const { defaults, items } = JSON.parse(document.getElementById("data").textContent);
+const { defaults, items, left } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const CHUNK = 120; // cards added at a time, as one scrolls
 const START = { search: "", command: "", model: "", layer: "", class: "", sort: "name", down: "", view: "grid", zoom: "190" };
@@ -356,6 +356,12 @@ $("zoom").addEventListener("input", (event) => { state.zoom = event.target.value
 $("view-grid").addEventListener("click", () => set({ view: "grid" }));
 $("view-atlas").addEventListener("click", () => set({ view: "atlas" }));
 $("reset").addEventListener("click", () => set({ ...START, view: state.view }));
+
+if (left.length) { // what could not be read or shown
+  $("left").hidden = false;
+  $("left").querySelector("summary").textContent = `${left.length} could not be shown whole`;
+  $("left").querySelector("ul").append(...left.map(([name, reason]) => make("li", {}, `${name}: ${reason}`)));
+}
 
 const wanted = new URLSearchParams(location.hash.slice(1));
 for (const key of Object.keys(START)) if (wanted.has(key)) state[key] = wanted.get(key);

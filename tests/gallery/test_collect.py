@@ -9,7 +9,7 @@ import pytest
 
 from cnnvis_cli.config.load import build_config, load_config
 from cnnvis_cli.errors import UserError
-from cnnvis_cli.gallery.collect import collect, command_line
+from cnnvis_cli.gallery.collect import command_line, item_of, sidecars
 from cnnvis_cli.jobs.record import config_hash
 from cnnvis_cli.registry import COMMANDS, config_class
 from tests.support.results import put
@@ -53,7 +53,9 @@ def test_layers_classes_tiles_and_traces(tmp_path: Path) -> None:
     put(tmp_path, "single", config={"objective": "class:1"}, classes=["wild cat", "ant"])
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
-    one, sheet = sorted(collect(tmp_path, tmp_path / "index.html")["items"], key=lambda item: -len(item["name"]))
+    found = [item_of(path, tmp_path / "index.html") for path in sidecars(tmp_path)]
+    one, sheet = sorted((item for item in found if isinstance(item, dict)), key=lambda item: -len(item["name"]))
+    assert [item for item in found if isinstance(item, str)] == ["no JSON: its writing was cut off, or it is damaged"]
     assert one["classes"] == ["wild cat", "ant"]
     assert sheet["layers"] == ["conv3_1"]
     assert [(tile["channel"], tile["box"]) for tile in sheet["tiles"]] == [(4, [0, 0, 8, 8]), (5, [8, 0, 16, 8])]
@@ -64,8 +66,6 @@ def test_layers_classes_tiles_and_traces(tmp_path: Path) -> None:
     assert sheet["config"].keys() == {"name", "objective"}
 
 
-def test_nothing_to_show_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no results"):
-        collect(tmp_path, tmp_path / "index.html")
+def test_no_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
-        collect(tmp_path / "none", tmp_path / "index.html")
+        sidecars(tmp_path / "none")

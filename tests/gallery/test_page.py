@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import cnnvis_cli
+from cnnvis_cli.gallery.collect import item_of
 from cnnvis_cli.gallery.page import write_gallery
 from tests.conftest import Ran
 from tests.support.results import put
@@ -67,6 +70,42 @@ def test_the_command_prints_the_page_and_needs_no_torch(tmp_path: Path, cnnvis: 
     assert cnnvis("gallery", "--out", "page.txt").code == 2
     code = "import sys; import cnnvis_cli.gallery.page, cnnvis_cli.batch.run; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(cnnvis_cli.__file__).parent.parent)
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])  # type: ignore[index]
+
+
+def test_odd_results_are_named_and_the_rest_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results(tmp_path)
+    put(tmp_path, "whole", size=(700, 30))
+    for name in ("no-picture", "huge", "cut"):
+        put(tmp_path, name)
+    (tmp_path / "no-picture.png").write_bytes(b"\x89PNG nothing")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png", compress_level=1)  # 400 megapixels in few bytes
+    (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "other.json").write_text("[1]")
+    strange = os.fsdecode(b"odd\xff\n<b>\"'")
+    shutil.copy(tmp_path / "whole.json", tmp_path / f"{strange}.json")
+    monkeypatch.setattr("cnnvis_cli.gallery.page._WORTH", 1)  # in several processes
+    data = data_of(write_gallery(tmp_path, tmp_path / "index.html", quiet=True))
+    assert sorted(name for name, _ in data["left"]) == ["cut.json", "empty.json", "huge.json", "no-picture.json"]
+    assert {"whole", "sheet", "large", "map", "huge", "no-picture"} <= {item["name"] for item in data["items"]}
+
+
+def test_only_what_is_new_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results(tmp_path)
+    first = data_of(write_gallery(tmp_path, tmp_path / "index.html", quiet=True))
+    looked: list[Path] = []
+    monkeypatch.setattr("cnnvis_cli.gallery.page.item_of", lambda path, page: looked.append(path) or item_of(path, page))
+    assert data_of(write_gallery(tmp_path, tmp_path / "index.html", quiet=True)) == first
+    assert looked == []
+    Image.new("RGB", (800, 800)).save(tmp_path / "maximize" / "large.png")
+    (tmp_path / "saliency" / "map.json").unlink()
+    again = data_of(write_gallery(tmp_path, tmp_path / "index.html", quiet=True))
+    assert [path.name for path in looked] == ["large.json"]
+    assert {item["name"]: item["size"] for item in again["items"]} == {"large": [800, 800], "sheet": [64, 16]}
 
 
 CHECKS = """
