@@ -6,7 +6,7 @@ CNNVIS := $(BIN)/cnnvis
 # Threads that spin while they wait make two busy programs on one machine several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test fuzz lint format check bench gallery pictures weights wheel clean
+.PHONY: help demo test fuzz kill lint format check bench gallery pictures weights wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(VENV)/developed  ## run the tests
 
 fuzz: $(VENV)/developed  ## throw 20,000 inputs that make no sense at each parser (half an hour)
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz
+
+kill: $(VENV)/developed  ## kill commands 200 times at random moments, run them again, compare (half an hour)
+	$(BIN)/python -m tests.kill 200
 
 lint: $(VENV)/developed  ## check format, style and types
 	$(BIN)/ruff format --check .

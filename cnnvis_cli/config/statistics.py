@@ -60,7 +60,9 @@ class StatisticsConfig(NetworkConfig):
     )
     steps: int = Field(100, ge=1, description="updates at each scale")
     smallest: int = Field(128, ge=16, description="long side of the first scale; each next is sqrt(2) larger")
-    budget: Duration | None = Field(None, description="time it may take in all, 90s or 5m: picks steps, and size if not given; ends by the clock")
+    budget: Duration | None = Field(
+        None, description="time it may take in all, 90s or 5m: picks steps, and size if not given; ends by the clock"
+    )
     tile: int | None = Field(
         None,
         ge=0,

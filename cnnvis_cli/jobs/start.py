@@ -11,7 +11,14 @@ from cnnvis_cli.jobs.report import Ran
 
 
 def run_or_keep(
-    command: str, config: CommandConfig, folder: Path, *, device: str, overwrite: bool, began: float | None = None, **flags: bool
+    command: str,
+    config: CommandConfig,
+    folder: Path,
+    *,
+    device: str,
+    overwrite: bool,
+    began: float | None = None,
+    **flags: bool,
 ) -> Ran:
     """The job's result: as it lies there, or made now, which is when torch is imported. `began`, `flags`: as for
     `make_session`."""

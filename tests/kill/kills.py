@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -27,8 +28,10 @@ _LONGEST = 120.0  # seconds that a run may take, and an end after a signal
 _JOBS = """
 jobs:
   - command: maximize
-    config: {model: lenet, steps: 12, objective: 'class:{digit}', name: 'digit-{digit}'}
-    grid: {digit: [1, 2, 3, 4]}
+    name: "{objective}"
+    matrix: {objective: ["class:1", "class:2", "class:3", "class:4"]}
+    model: lenet
+    steps: 60
 """
 
 SMALL = ("model=minivgg", "style_layers=relu1_1,relu2_1")
@@ -36,16 +39,16 @@ _TRAIN = ("style=sample:flower", "images=sample:chelsea,sample:coffee", "steps=8
 CASES: dict[str, tuple[str, ...]] = {
     "maximize": ("maximize", "objective=class:3", "model=lenet", "steps=150", "name=r"),
     "dream": ("dream", "image=sample:chelsea", "objective=layer:relu2_1", "size=96", "steps=6", "octaves=2", "name=r"),
-    "style": ("style", *SMALL, "content_layers=relu2_1", "size=64", "smallest=32", "steps=12", "name=r"),
-    "texture": ("texture", *SMALL, "size=64", "smallest=32", "steps=12", "name=r"),
-    "quilting": ("texture", "method=quilting", "size=160", "name=r"),
+    "style": ("style", *SMALL, "content_layers=relu2_1", "size=64", "smallest=45", "steps=8", "name=r"),
+    "texture": ("texture", *SMALL, "size=64", "smallest=45", "steps=8", "name=r"),
+    "quilting": ("texture", "method=quilting", "size=96", "name=r"),
     "resynthesis": ("texture", "method=patches", "size=40", "exemplar_size=32", "name=r"),
     "fool": ("fool", "attack=pgd", "steps=40", "name=r"),
     "evolve": ("evolve", "model=lenet", "generations=25", "name=r"),
     "run": ("run", "jobs.yaml", "--workers", "2"),
     "train stylizer": ("train", *_TRAIN, "size=32", "width=4", "blocks=1", "name=r"),
     "train decoder": ("train", "kind=decoder", "images=sample:chelsea,sample:coffee,sample:flower", "steps=6", "batch=1",
-                      "size=32", "width=4", "blocks=1", "judged=1", "compare=0", "check=1s", "name=r"),
+                      "size=32", "levels=relu2_1", "judged=1", "compare=0", "check=1s", "name=r"),
     "train network": ("train", "kind=network", "architecture=lenet", "images=sample:caltech", "steps=20", "size=28",
                       "batch=2", "judged=2", "check=1s", "name=r"),
 }  # fmt: skip
@@ -97,10 +100,8 @@ class Server:
 
 def _kill(pid: int, number: int) -> None:
     """Ctrl-C and a hangup go to all processes of the terminal, the others to one."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         (os.killpg if number in (signal.SIGINT, signal.SIGHUP) else os.kill)(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass
@@ -169,7 +170,9 @@ def _prepared(root: Path) -> Path:
     return root
 
 
-def tried(server: Server, tally: Tally, arguments: Sequence[str], root: Path, whole: Mapping[str, Any], chance: random.Random) -> None:
+def tried(
+    server: Server, tally: Tally, arguments: Sequence[str], root: Path, whole: Mapping[str, Any], chance: random.Random
+) -> None:
     """Kill the command once to three times, run it to its end, compare with `whole`."""
     folder = _prepared(root)
     out = folder / "out"

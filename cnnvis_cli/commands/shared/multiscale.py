@@ -86,7 +86,13 @@ def _tile(config: StatisticsConfig, side: int, aspect: float, cost: Cost, tileab
 
 
 def make_plan(
-    config: StatisticsConfig, size: int | None, largest: int, aspect: float, cost: Cost, tileable: bool, left: float | None = None
+    config: StatisticsConfig,
+    size: int | None,
+    largest: int,
+    aspect: float,
+    cost: Cost,
+    tileable: bool,
+    left: float | None = None,
 ) -> ScalePlan:
     """Sizes, steps and tiles for a result whose long side is `size`, or what the budget allows up to `largest`.
 
@@ -191,7 +197,9 @@ def run_multiscale(
 def _tell_cut(job: Job, plan: ScalePlan, made: ScalePlan, steps: list[int], key: str) -> None:
     """Which steps the budget allowed, and what it cut of the plan."""
     job.record.note(**{"plan" if key == "loop" else f"plan {key}": {**made.as_dict(), "steps": steps}})
-    cut = [f"{done} of {plan.steps} steps at {side} px" for side, done in zip(made.sizes, steps, strict=True) if done < plan.steps]
+    cut = [
+        f"{done} of {plan.steps} steps at {side} px" for side, done in zip(made.sizes, steps, strict=True) if done < plan.steps
+    ]
     if len(made.sizes) < len(plan.sizes):
         cut.append(f"{made.sizes[-1]} px instead of {plan.sizes[-1]}")
     if cut:

@@ -21,6 +21,7 @@ FORMAT = 1  # of the files of weights, counted up where an older cnnvis could no
 
 
 _FIRST_LOOK = 15.0  # seconds
+_FIRST_COLUMN = 8  # steps
 _KEY = "learning"  # of its state among what an interrupted run keeps
 
 
@@ -36,22 +37,29 @@ def pace(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def milestone(step: int) -> bool:
+    """Whether a look after so many steps is kept: each after twice as many, whatever the clock says."""
+    return step >= _FIRST_COLUMN and step & (step - 1) == 0
+
+
 def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner], None] | None = None) -> Learned:
     """Run the loop with a progress bar and a state on disk every `check` seconds. The same command goes on from it.
 
-    `look`: what else is made then, and once after a quarter of a minute."""
+    `look`: what else is made then, once after a quarter of a minute, and at every `milestone`."""
     began = last = time.monotonic()
-    looked = job.resume.get(_KEY) is not None
+    looked, at = job.resume.get(_KEY) is not None, 0
 
     def wants() -> bool:
         now = time.monotonic()
-        return now - last >= check or (look is not None and not looked and now - began >= _FIRST_LOOK)
+        return now - last >= check or (look is not None and (milestone(at) or (not looked and now - began >= _FIRST_LOOK)))
 
     def keep(learner: Learner) -> None:
         nonlocal last, looked
-        looked = True
         if look is not None:
             look(learner)
+        if milestone(at) and time.monotonic() - last < check:
+            return
+        looked = True
         job.resume.keep(_KEY, learner.state())
         job.resume.save()
         last = time.monotonic()
@@ -59,6 +67,8 @@ def learned(job: Job, learning: Learning, check: float, look: Callable[[Learner]
     with job.track(f"train {job.name[:40]}", learning.steps) as bar:
 
         def on_step(step: int, steps: int, losses: Mapping[str, float]) -> None:
+            nonlocal at
+            at = step
             if steps < learning.steps or learning.budget is None:  # the budget has become a number of steps
                 bar.advance(step, "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), steps)
 

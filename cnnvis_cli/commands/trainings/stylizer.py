@@ -32,6 +32,7 @@ from cnnvis_cli.pictures.read import PictureFile, find_picture, resize
 from cnnvis_cli.pictures.sheet import sheet
 
 _ROWS = 4
+_COLUMNS = 6  # of the way there, each after twice as many steps
 _OFFSETS = 8
 _LICENCE = "MIT, where the style's picture allows it"
 
@@ -180,19 +181,18 @@ class StylizerTraining:
         average.eval()
         made = self.painted(average, self.views[[row for row, _ in self.rows]], [style for _, style in self.rows])
         average.train(was)
-        self.memory["shown"].append([round(learner.seconds), learner.step_number, (made * 255).byte().cpu()])
-        shown = self.memory["shown"]
-        while len(shown) > 6:  # about twice as long from one column to the next
-            gaps = [shown[i + 1][0] / max(1, shown[i - 1][0]) for i in range(1, len(shown) - 1)]
-            del shown[1 + gaps.index(min(gaps))]
+        if not shared.milestone(learner.step_number):
+            self.save_sheet({"now": made})
+            return
+        self.memory["shown"] = [*self.memory["shown"], [0, learner.step_number, (made * 255).byte().cpu()]][-_COLUMNS:]
         self.save_sheet({})
 
     def save_sheet(self, last: dict[str, Tensor]) -> None:
         """NAME.png: rows pictures, columns the photograph, the way there, and the columns of `last`."""
         chosen = [row for row, _ in self.rows]
         columns = {"photograph": self.views[chosen]}
-        for seconds, _, made in self.memory["shown"]:
-            columns[f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"] = made.float() / 255
+        for _, step, made in self.memory["shown"]:
+            columns[f"{step} steps"] = made.float() / 255
         columns |= last
         tiles = [column[row] for row in range(len(chosen)) for column in columns.values()]
         captions = [

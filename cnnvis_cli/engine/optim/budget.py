@@ -31,9 +31,7 @@ class Budget:
         self._number, self._steps = number, list[float]()
         self._mark: float | None = None
         self._leave_out(number)
-        if number >= len(self.work):
-            return False
-        return True
+        return not number >= len(self.work)
 
     def enough(self, steps: int) -> bool:
         """Asked before every step, after so many of this scale: whether one more would take longer than there is."""
