@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, must_be_there
+from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, must_be_there, place_of
 from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, without_idle
@@ -91,7 +91,7 @@ def _planned(entry: Entry, root: str, settings: Sequence[str]) -> list[Planned]:
     shared = entry.settings.keys() - over.keys() if entry.axes else set()
     general = (over.keys() | entry.defaults.keys() | shared) - (entry.settings.keys() - shared)
     idle: set[str] = {*shared}
-    folder = f"{root}/{entry.out}"
+    folder = _folder(entry, root)
     problems: list[str] = []
 
     def build(point: Point) -> CommandConfig | None:
@@ -245,3 +245,14 @@ def partition(plan: Sequence[Planned], *, overwrite: bool) -> tuple[list[Planned
     if problems:
         raise ConfigError(shortened(problems))
     return todo, done
+
+
+def _folder(entry: Entry, root: str) -> str:
+    """Of a job's results: within the root, or where an absolute `out` says."""
+    if "://" in entry.out or expanded(entry.out).is_absolute():
+        return place_of(entry.out, Path())
+    if os.path.normpath(entry.out).split(os.sep)[0] == "..":
+        raise ConfigError(
+            [f"{entry.place}.out: '{entry.out}' leaves the batch's folder. Name an absolute one if that is meant."]
+        )
+    return f"{root}/{entry.out}"

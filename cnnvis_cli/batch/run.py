@@ -103,6 +103,9 @@ def run_jobs(file: str, settings: Sequence[str], options: Options) -> None:
     todo, done = partition(plan, overwrite=options.overwrite)
     check_writable([root, *(job.folder for job in todo)])
     check_networks(todo, options)
+    if not options.quiet:
+        for folder in dict.fromkeys(job.folder for job in plan if not f"{job.folder}/".startswith(f"{root}/")):
+            print(f"results also go to {folder}", file=sys.stderr)
     from cnnvis_cli.batch.work import Finished
 
     began = time.monotonic()
@@ -125,6 +128,20 @@ def run_jobs(file: str, settings: Sequence[str], options: Options) -> None:
     if failed := tally.count("failed"):
         stopped = f", {len(plan) - len(tally.ended)} not begun" if len(tally.ended) < len(plan) else ""
         raise RunError(f"{failed} of {_many(len(plan), 'job')} failed{stopped}. The same command tries them again.")
+    _say_left_out(plan, tally)
+
+
+def _say_left_out(plan: Sequence[Planned], tally: Tally, most: int = 10) -> None:
+    """What single commands say too: pictures without which results were made. Raises RunError where there are any."""
+    found = [(job, read_result(job.folder, job.name)) for job in plan if job.sidecar in tally.ended]
+    left = [(job, reason) for job, result in found if result is not None for reason in result.record.skipped.values()]
+    for job, reason in left[:most]:
+        print(f"{_shown(job)}: left out: {reason}", file=sys.stderr)
+    if left:
+        jobs = _many(len({job.sidecar for job, _ in left}), "job")
+        raise RunError(
+            f"{_many(len(left), 'picture')} that could not be read left out of {jobs}; the JSON beside each names all."
+        )
 
 
 def check_networks(todo: Iterable[Planned], options: Options) -> None:

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 from cnnvis_cli import __version__
 from cnnvis_cli.cli.streams import open_streams, silence_stdout
 from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
+from cnnvis_cli.files.atomic import local_folder
 from cnnvis_cli.registry import COMMANDS, config_class
 
 app = typer.Typer(
@@ -98,7 +99,7 @@ def _technique(command: str) -> Callable[..., None]:
 
         with exit_codes():
             values = load_config(config_class(command), command, config=config, settings=settings or [], flags={"seed": seed})
-            folder = out or Path("runs") / command
+            folder = local_folder(out or Path("runs") / command)
             if dry_run:
                 from cnnvis_cli.cli.help import config_yaml
                 from cnnvis_cli.jobs.check import check_all
@@ -175,7 +176,7 @@ def gallery(
     from cnnvis_cli.gallery.page import write_gallery
 
     with exit_codes():
-        print(write_gallery(folder, out or folder / "index.html", title, quiet=quiet))
+        print(write_gallery(folder, local_folder(out or folder / "index.html"), title, quiet=quiet))
 
 
 @app.command(rich_help_panel="About")

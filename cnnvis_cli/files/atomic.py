@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ def clear(path: Path) -> None:
 
 def clear_halves(path: Path) -> None:
     """Remove what a process that was killed while it wrote this very file left beside it."""
-    for half in path.parent.glob(f".{glob.escape(_start(path.name))}.*.tmp"):
+    # Eight letters are what `tempfile` puts in: with a plain * the file of `a.png` would be taken for that of `a`.
+    for half in path.parent.glob(f".{glob.escape(_start(path.name))}.{'[a-z0-9_]' * 8}.tmp"):
         half.unlink(missing_ok=True)
 
 
@@ -59,6 +61,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def local_folder(path: Path) -> Path:
+    """The folder as given, `~` being the user's own. Raises UserError for an address of another machine."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise UserError(
+            f"--out {path.as_posix().replace(':/', '://', 1)}: a single command saves in a folder of this machine; "
+            "`cnnvis run` takes addresses."
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(f"--out {path}: there is no such user.") from None
 
 
 def make_folder(path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnvis_cli.files.atomic import atomic, clear
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.files.atomic import atomic, clear, clear_halves, local_folder
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_no_half(tmp_path: Path) -> None:
@@ -32,3 +33,20 @@ def test_what_a_killed_process_left_goes_with_the_file_and_its_neighbours_stay(t
     clear(path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     clear(path)
+
+
+def test_what_another_result_is_writing_is_left_alone(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in (".a.png.b.png.abcdefgh.tmp", ".a-b.png.abcdefgh.tmp")]
+    ours = tmp_path / ".a.png.abcdefgh.tmp"
+    for path in (*theirs, ours):
+        path.touch()
+    clear_halves(tmp_path / "a.png")
+    assert not ours.exists()
+    assert all(path.exists() for path in theirs)
+
+
+def test_a_folder_is_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_folder(Path("~/x")) == tmp_path / "x"
+    with pytest.raises(UserError, match="s3://bucket/x"):
+        local_folder(Path("s3://bucket/x"))
