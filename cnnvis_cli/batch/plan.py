@@ -251,8 +251,6 @@ def _folder(entry: Entry, root: str) -> str:
     """Of a job's results: within the root, or where an absolute `out` says."""
     if "://" in entry.out or expanded(entry.out).is_absolute():
         return place_of(entry.out, Path())
-    if os.path.normpath(entry.out).split(os.sep)[0] == "..":
-        raise ConfigError(
-            [f"{entry.place}.out: '{entry.out}' leaves the batch's folder. Name an absolute one if that is meant."]
-        )
+    if Path(os.path.normpath(entry.out)).parts[:1] == ("..",):
+        raise ConfigError([f"{entry.place}.out: '{entry.out}' leaves the batch's folder. An absolute one may."])
     return f"{root}/{entry.out}"

@@ -139,9 +139,7 @@ def _say_left_out(plan: Sequence[Planned], tally: Tally, most: int = 10) -> None
         print(f"{_shown(job)}: left out: {reason}", file=sys.stderr)
     if left:
         jobs = _many(len({job.sidecar for job, _ in left}), "job")
-        raise RunError(
-            f"{_many(len(left), 'picture')} that could not be read left out of {jobs}; the JSON beside each names all."
-        )
+        raise RunError(f"{_many(len(left), 'picture')} that could not be read left out of {jobs}; each JSON names its own.")
 
 
 def check_networks(todo: Iterable[Planned], options: Options) -> None:

@@ -27,8 +27,8 @@ def test_a_file_that_fails_half_way_leaves_the_old_one_and_no_half(tmp_path: Pat
 
 def test_what_a_killed_process_left_goes_with_the_file_and_its_neighbours_stay(tmp_path: Path) -> None:
     path = tmp_path / "x[1].state"
-    kept = [tmp_path / name for name in ("x[1].png", ".x1.state.abc.tmp", ".x[1].png.abc.tmp", "x.state")]
-    for one in [path, tmp_path / ".x[1].state.abc.tmp", *kept]:
+    kept = [tmp_path / name for name in ("x[1].png", ".x1.state.abcdefgh.tmp", ".x[1].png.abcdefgh.tmp", "x.state")]
+    for one in [path, tmp_path / ".x[1].state.abcdefgh.tmp", *kept]:
         one.touch()
     clear(path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
