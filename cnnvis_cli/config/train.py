@@ -144,7 +144,7 @@ class TrainConfig(CommandConfig):
     levels: TextList = Field(
         (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
-    area: float = Field(3.0, ge=0, description="weight of a mask's mean: more makes it smaller")
+    area: float = Field(6.0, ge=0, description="weight of a mask's mean, from halfway on: more makes it smaller")
     gone: float = Field(5.0, ge=0, description="weight of what is left of the class without the mask")
     styles: TextList = Field(
         (), description="pictures whose statistics its codes are given too; else those of other photographs"

@@ -69,7 +69,7 @@ class MaskerTraining:
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
         side = self.config.size[self.config.stage(progress)]
         pictures = self.photographs.crops(self.config, step, side).to(self.job.inputs.device)
-        return self.loss.terms(self.masker, pictures.contiguous(memory_format=torch.channels_last), step)
+        return self.loss.terms(self.masker, pictures.contiguous(memory_format=torch.channels_last), step, progress)
 
     def learning(self) -> Learning:
         config, device = self.config, self.job.inputs.device
