@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnvis_cli.config.base import NetworkConfig, Text
+from cnnvis_cli.config.base import NetworkConfig, Text, stem
 
 
 class ActivationsConfig(NetworkConfig):
     """What a layer's units answer to one picture, as maps."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "layer")
 
     image: Text = Field("sample:chelsea", description="a picture: file or sample:NAME")
     layer: Text = Field("", description="a layer with maps; the middle one of them if empty")
@@ -23,5 +24,5 @@ class ActivationsConfig(NetworkConfig):
     columns: int | None = Field(None, ge=1, description="columns of the sheet")
     raw: bool = Field(False, description="write the maps as .npy")
 
-    def slug(self) -> str:
-        return f"{self.model}_{Path(self.image.removeprefix('sample:')).stem}_{self.layer or 'middle'}"
+    def words(self) -> list[str]:
+        return [self.model, stem(self.image), *filter(None, [self.layer])]

@@ -12,8 +12,7 @@ from torch import Tensor
 from cnnvis_cli.commands.trainings import common as shared
 from cnnvis_cli.commands.trainings.decoder import levels_of
 from cnnvis_cli.commands.trainings.photographs import read_photographs
-from cnnvis_cli.config.base import NetworkConfig
-from cnnvis_cli.config.style import stem
+from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.masker import Masker, MaskerShape
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
