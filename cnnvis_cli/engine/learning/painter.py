@@ -18,6 +18,7 @@ from torch.func import functional_call
 from cnnvis_cli.engine.generators.critic import Critic
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 
+_COPY = 30.0  # weight of the pixels, so that losses are of one size before and after
 _POOL = 10  # pixels of a mean that the transformed image keeps
 _KEPT = 0.95  # of what is known of the critic's success from step to step
 # The critic's success from which it learns slowly, and below which the painter listens little to it: neither runs away.
@@ -39,7 +40,7 @@ class PainterLoss:
 
     def warm(self, photographs: Tensor) -> dict[str, Tensor]:
         """As an autoencoder, before there is a critic: the mean squared error of pictures (B, 3, H, W)."""
-        return {"pixels": 10 * F.mse_loss(self._paint(photographs)[0], photographs)}
+        return {"pixels": _COPY * F.mse_loss(self._paint(photographs)[0], photographs)}
 
     def terms(self, photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
         """Weighted scalars for photographs (B, 3, H, W) and patches of paintings (N, 3, H, W)."""
@@ -48,10 +49,12 @@ class PainterLoss:
         judged, drop = critic_loss(self.critic, paintings, made.detach(), photographs)
         self.memory["right"] = _KEPT * right + (1 - _KEPT) * judged
         frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        pleased = -torch.stack([score.mean() for score in functional_call(self.critic, frozen, (made,))]).mean()
+        # With the hinge here too: scores beyond the margin are no reward, or the painter climbs them without end.
+        scores = functional_call(self.critic, frozen, (made,))
+        displeased = torch.stack([F.relu(1 - score).mean() for score in scores]).mean()
         terms = {
             "critic": (_SLOW if right > _STRONG else 1.0) * drop,
-            "adversarial": self.adversarial * (_SLOW if right < _WEAK else 1.0) * pleased,
+            "adversarial": self.adversarial * (_SLOW if right < _WEAK else 1.0) * displeased,
         }
         if self.content:
             distance = self.kept(made, photographs) if self.kept else self._own_distance(made, code, shares)
