@@ -15,6 +15,7 @@ from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
+from cnnvis_cli.commands.units.page import both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
@@ -92,6 +93,8 @@ def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
             raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
         shares = np.linspace(0, 1, config.interpolate + 2).tolist()
         found = [found[0] * (1 - share) + found[1] * share for share in shares]
+    if config.show == "unit":
+        return both_ways(found, network)
     return found if config.maximize else [-objective for objective in found]
 
 
@@ -266,12 +269,17 @@ def _save(
     if len(units) == 1:
         saved = [job.results.save_picture(pictures[0])]
     else:
-        page = sheet(list(pictures), captions, columns=config.columns)
+        asked = [unit.objective for unit in units]
+        page = (
+            unit_sheet(job, network, asked, pictures, config.pictures)
+            if config.show == "unit"
+            else sheet(list(pictures), captions, columns=config.columns)
+        )
         reloaded = job.results.save_image(page.image)
         job.record.tiles = [list(box) for box in page.boxes]
         saved = [page.tile(reloaded, number) for number in range(len(units))]
-    asked = any(single_class(unit.objective) is not None for unit in units)
-    second = second_network(config, config.seen_by, job) if asked else None
+    known = any(single_class(unit.objective) is not None for unit in units)
+    second = second_network(config, config.seen_by, job) if known else None
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
         views = _views(config, network, picture)

@@ -60,7 +60,10 @@ class MaximizeConfig(NetworkConfig):
         "diversity_layer": (above("diversity", 1),),
         "pictures": (
             Condition(
-                "reads_pictures", (True,), words="start=facets or parameterization=phases", instead="with neither of the two"
+                "reads_pictures",
+                (True,),
+                words="start=facets, parameterization=phases or show=unit",
+                instead="with none of the three",
             ),
         ),
         "facets": (only_with("start", "facets"),),
@@ -71,6 +74,9 @@ class MaximizeConfig(NetworkConfig):
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
     preset: Preset = Field("olah2017", description="defaults of a paper")
     maximize: bool = Field(True, description="false looks for the minimum")
+    show: Literal["picture", "unit"] = Field(
+        "picture", description="unit: a page of each: what raises it, what lowers it, its best patches, their guided backprop"
+    )
     size: int | None = Field(
         None,
         ge=8,
@@ -119,7 +125,9 @@ class MaximizeConfig(NetworkConfig):
     diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
     diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")
     interpolate: int = Field(0, ge=0, description="so many pictures on the way from a first objective to a second")
-    pictures: Text = Field("", description="folder or sample:NAME: what start=facets clusters, whose spectrum phases have")
+    pictures: Text = Field(
+        "", description="folder or sample:NAME: start=facets clusters it, phases has its spectrum, show=unit its patches"
+    )
     facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
     target: float | None = Field(None, description="stop when the objective reaches this")
     patience: int | None = Field(None, ge=1, description="stop when it has not risen over so many steps")
@@ -142,6 +150,10 @@ class MaximizeConfig(NetworkConfig):
             raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
         if self.size is not None and self.jitter > self.size:
             raise ValueError(f"jitter {self.jitter:g} shifts by more than the picture's side of {self.size}: take less")
+        if self.show == "unit" and (self.diversity > 1 or self.interpolate or self.start == "facets" or not self.maximize):
+            raise ValueError(
+                "show=unit raises and lowers each unit once: without diversity, interpolate, facets, maximize=false"
+            )
         if self.parameterization == "phases" and self.start != "noise":
             raise ValueError(f"parameterization=phases begins with random phases; start={self.start} has no effect")
         return self
@@ -154,7 +166,7 @@ class MaximizeConfig(NetworkConfig):
     @property
     def reads_pictures(self) -> bool:
         """Whether `pictures` is looked at."""
-        return self.start == "facets" or self.parameterization == "phases"
+        return self.start == "facets" or self.parameterization == "phases" or self.show == "unit"
 
     def slug(self) -> str:
         extra = "" if self.preset == "olah2017" else f"_{self.preset}"

@@ -11,6 +11,7 @@ import torch
 
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.units.ranking import strengths
 from cnnvis_cli.pictures import read
 
 Run = Callable[..., Any]
@@ -26,10 +27,10 @@ def test_activations_are_the_layer_s(cnnvis: Run, minivgg: Network) -> None:
         maps = activations(minivgg, picture, ["relu3_1"])["relu3_1"][0]
     found = np.load(next(path for path in ran.files if path.suffix == ".npy"))
     np.testing.assert_allclose(found, maps[[3, 8, 5]].numpy(), atol=1e-5)
-    peaks = maps.amax((1, 2))
+    strong = strengths(maps)
     sidecar = ran.sidecar
-    assert sidecar["scores"]["strongest_unit"] == int(peaks.argmax())
-    assert sidecar["marked"] == sorted([3, 8, 5], key=lambda unit: -peaks[unit].item())[:2]
+    assert sidecar["scores"]["strongest_unit"] == int(strong.argmax())
+    assert sidecar["marked"] == sorted([3, 8, 5], key=lambda unit: -strong[unit].item())[:2]
     assert len(ran.files) == 3
 
 

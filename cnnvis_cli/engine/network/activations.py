@@ -95,3 +95,40 @@ def middle_layer(network: Network) -> str:
     """The middle one of the layers with maps."""
     spatial = [name for name, layer in network.layers.items() if layer.spatial]
     return spatial[len(spatial) // 2] if spatial else next(iter(network.layers))
+
+
+# Modules that change each value by itself, as rectifiers do.
+_POINTWISE = (
+    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.GELU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.LeakyReLU),
+    *(nn.Softplus, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid),
+)
+
+
+@torch.no_grad()
+def rectified_layer(network: Network, layer: str, images: Tensor) -> str:
+    """The layer that rectifies what the named one gives, where one of the next few does; else the named one itself.
+
+    Told by the numbers on images (B, 3, H, W): a rectifier that follows a sum with a shortcut rectifies something else.
+    """
+    modules = dict(network.module.named_modules())
+    known = network.layer(layer)
+    after = [other for other in network.layers.values() if other.order > known.order and other.shape == known.shape]
+    names = [other.name for other in after if isinstance(modules[other.name], _POINTWISE)][:2]
+    if not names:
+        return layer
+    acts = activations(network, images, {layer, *names})
+    for name in names:
+        if torch.allclose(modules[name](acts[layer]), acts[name], atol=1e-4, rtol=1e-3):
+            return name
+    return layer
+
+
+@torch.no_grad()
+def before_rectifier(network: Network, layer: str, images: Tensor) -> str:
+    """The layer whose output the named one rectifies, where that is one of the few before it; else the named one itself."""
+    known = network.layer(layer)
+    earlier = [other.name for other in network.layers.values() if other.order < known.order and other.shape == known.shape]
+    for name in reversed(earlier[-3:]):
+        if rectified_layer(network, name, images) == known.name:
+            return name
+    return layer

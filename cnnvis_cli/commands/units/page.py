@@ -1,0 +1,98 @@
+"""The page of a unit: the picture that raises it, the one that lowers it, the patches that excite it most, and which of their
+pixels do. What OpenAI's Microscope (Schubert et al. 2020) shows of well-known networks, offline and of any network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cnnvis_cli.commands.units.top import Drawn, draw, in_rows, save_table, search
+from cnnvis_cli.engine.network.activations import before_rectifier
+from cnnvis_cli.engine.network.layers import OUTPUT
+from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.objectives import Objective, Term, channel, neuron
+from cnnvis_cli.errors import UserError
+from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.pictures.find import find_pictures
+from cnnvis_cli.pictures.sheet import Sheet, sheet
+
+# Patches on a page, pictures that are looked at at once, and what is looked at unless a folder is named.
+PATCHES, BATCH, PICTURES = 6, 32, "sample:caltech"
+_KINDS = ("channel", "neuron", "class", "prob")
+_HEAD, _GAP = 26, 8
+
+
+def both_ways(objectives: Sequence[Objective], network: Network) -> list[Objective]:
+    """For each objective itself and what lowers it. Below a rectifier's zero there is nothing to see of a unit, so that the
+    layer it rectifies is lowered. Raises UserError where one is no single unit."""
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(1, 3, network.size, network.size, generator=generator).to(network.device)
+    found = []
+    for objective in objectives:
+        term = _unit(objective)
+        below = objective
+        if term.kind in ("channel", "neuron") and term.index is not None:
+            layer = before_rectifier(network, term.layer, example)
+            below = neuron(layer, term.index, *(term.place or ())) if term.kind == "neuron" else channel(layer, term.index)
+        found += [objective, -below]
+    return found
+
+
+def _unit(objective: Objective) -> Term:
+    if len(objective.terms) != 1 or objective.terms[0].kind not in _KINDS or objective.terms[0].weight <= 0:
+        raise UserError(f"show=unit wants one unit or class for each page, as channel:LAYER:7; '{objective.label}' is none.")
+    return objective.terms[0]
+
+
+def unit_sheet(
+    job: Job, network: Network, objectives: Sequence[Objective], pictures: Tensor, folder: str, titles: bool = True
+) -> Sheet:
+    """The pages of the units whose `objectives` and `pictures` (2N, 3, H, W) come in pairs, as `both_ways` gave them, one below
+    the other; boxes are those of the pictures in their order. Patches come from `folder`; they are saved as a table too."""
+    terms = [_unit(objective) for objective in objectives[::2]]
+    rows = _patches(job, network, terms, folder)
+    save_table(job, rows, "patches")
+    pages = []
+    for number, term in enumerate(terms):
+        pair = list(pictures[2 * number : 2 * number + 2])
+        below = objectives[2 * number + 1].terms[0]
+        lower = "lowers it" + (f" ({below.layer})" if below.layer != term.layer else "")
+        pages.append(
+            (term.label, sheet(pair, ["raises it", lower], columns=2), sheet(*in_rows([rows[number]]), columns=PATCHES))
+        )
+    return _stacked(pages, f"{network.name} · " if titles else "")
+
+
+def _patches(job: Job, network: Network, terms: Sequence[Term], folder: str) -> list[list[Drawn]]:
+    """Each unit's best patches, from one search per layer."""
+    sources = find_pictures(folder or PICTURES)
+    layers: dict[str, list[int]] = {}
+    for term in terms:
+        layers.setdefault(term.layer or OUTPUT, []).append(int(term.index or 0))
+    drawn: dict[tuple[str, int], list[Drawn]] = {}
+    for layer, units in layers.items():
+        units = list(dict.fromkeys(units))
+        found = search(
+            job, network, layer, units, sources, count=PATCHES, batch=BATCH, crop=False, key=f"search {layer}"
+        )  # fmt: skip
+        drawn |= {(layer, row[0].patch.unit): row for row in draw(job, network, layer, found, crop=False) if row}
+    return [drawn.get((term.layer or OUTPUT, int(term.index or 0)), []) for term in terms]
+
+
+def _stacked(pages: Sequence[tuple[str, Sheet, Sheet]], prefix: str) -> Sheet:
+    width = max(left.image.width + _GAP + right.image.width for _, left, right in pages)
+    heights = [_HEAD + max(left.image.height, right.image.height) + _GAP for _, left, right in pages]
+    image = Image.new("RGB", (width, sum(heights)), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=16)
+    boxes, top = [], 0
+    for (label, left, right), height in zip(pages, heights, strict=True):
+        pen.text((4, top + 4), prefix + label, (30, 30, 30), font)
+        down = top + _HEAD
+        image.paste(left.image, (0, down))
+        image.paste(right.image, (left.image.width + _GAP, down))
+        boxes += [(x, y + down, right_, bottom + down) for x, y, right_, bottom in left.boxes]
+        top += height
+    return Sheet(image, tuple(boxes))
