@@ -26,6 +26,8 @@ from cnnvis_cli.pictures.write import to_image
 COMPONENTS, NEIGHBORS = 50, 5
 # Trustworthiness compares all pairs: of more pictures, a sample of so many is judged.
 JUDGED = 3000
+# Sides of thumbnails on the map, in pixels, where none is given.
+SMALLEST, LARGEST = 40, 128
 
 
 def run(config: EmbedConfig, job: Job) -> None:
@@ -46,8 +48,9 @@ def run(config: EmbedConfig, job: Job) -> None:
     by_folder = config.colors == "folder" or (config.colors == "auto" and index.labelled)
     labels = index.labels if by_folder else _predicted(config, job, network, index)
     job.results.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
+    side = config.thumbnail or round(min(LARGEST, max(SMALLEST, scatter.PAGE / 1.6 / len(labels) ** 0.5)))
     drawn = scatter.thumbnail_map if config.arrange == "grid" else scatter.thumbnails_at
-    job.results.save_image(drawn(tsne, _thumbnails(job, network, index), config.thumbnail, labels), "map")
+    job.results.save_image(drawn(tsne, _thumbnails(job, network, index), side, labels), "map")
     _save_csv(job, index, planes)
     if config.atlas:
         save_atlas(config, job, network, index.sources, labels)

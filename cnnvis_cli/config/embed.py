@@ -22,7 +22,9 @@ class EmbedConfig(CollectionConfig):
     colors: Literal["auto", "folder", "predicted"] = Field(
         "auto", description="what a point's colour stands for; auto: its folder where folders are classes, else the prediction"
     )
-    thumbnail: int = Field(64, ge=8, le=256, description="side of a picture on the map, in pixels")
+    thumbnail: int | None = Field(
+        None, ge=8, le=256, description="side of a picture on the map, in pixels; the more pictures the smaller if not given"
+    )
     arrange: Literal["places", "grid"] = Field("places", description="thumbnails lie where their points are, or on a grid")
     atlas: bool = Field(False, description="draw what each region of the layer's activations stands for (Carter 2019)")
     cells: int = Field(12, ge=2, le=64, description="of the atlas, along a side")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cnnvis_cli.pictures.plots import blank, drawn
 
@@ -65,7 +65,20 @@ def thumbnails_at(
     for number, ((x, y), picture) in enumerate(zip(place, pictures, strict=True)):
         small = _framed(picture.resize((side, side), Image.Resampling.LANCZOS), frames[number] if frames else None)
         sheet.paste(small, (round(x - side / 2), round(size - y - side / 2)))
+    if frames and len(set(labels)) <= LEGEND:
+        _name(sheet, place, labels)
     return sheet
+
+
+def _name(page: Image.Image, place: np.ndarray, labels: Sequence[str]) -> None:
+    """Each label beside the middle of its points (x, y), which go up."""
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=20)
+    for name in _ordered(labels):
+        x, y = np.median(place[[label == name for label in labels]], axis=0)
+        at = (float(x), float(page.height - y))
+        left, top, right, bottom = pen.textbbox(at, name, font, anchor="mm")
+        pen.rectangle((left - 4, top - 3, right + 4, bottom + 3), fill="white", outline=(150, 150, 150))
+        pen.text(at, name, (30, 30, 30), font, anchor="mm")
 
 
 def thumbnail_map(points: np.ndarray, pictures: Iterable[Image.Image], side: int, labels: Sequence[str] = ()) -> Image.Image:

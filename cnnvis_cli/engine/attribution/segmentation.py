@@ -7,6 +7,8 @@ Rother, Kolmogorov and Blake 2004).
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -84,13 +86,16 @@ def _divided(colors: np.ndarray, rank: np.ndarray, seeds: np.ndarray, around: np
 
 def _unlikely(colors: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Minus the log-likelihood of colours (N, 3) under a mixture learned from the `members` (N,) among them."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     known = colors[members]
     known = known[np.linspace(0, len(known) - 1, min(_LEARNED_FROM, len(known))).astype(int)]
     count = max(1, min(_COMPONENTS, len(known) // 10))
     mixture = GaussianMixture(count, random_state=0, reg_covar=1e-4, max_iter=30, tol=1e-2)
-    return -mixture.fit(known).score_samples(colors)
+    with warnings.catch_warnings():  # flat colours have fewer clusters than components, and a good fit all the same
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return -mixture.fit(known).score_samples(colors)
 
 
 def _cut(as_object: np.ndarray, as_ground: np.ndarray, colors: np.ndarray, contrast: float) -> np.ndarray:
