@@ -15,6 +15,7 @@ from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
+from cnnvis_cli.commands.units.facets import Face, distances, face_sheet, faces_of, gram_layer
 from cnnvis_cli.commands.units.page import both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
@@ -29,13 +30,11 @@ from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization,
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
 from cnnvis_cli.engine.pixels import to_bytes
-from cnnvis_cli.engine.units.facets import facet_means
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.find import find_pictures
 from cnnvis_cli.pictures.read import read, to_square
 from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
-from cnnvis_cli.pictures.sheet import sheet
+from cnnvis_cli.pictures.sheet import Sheet, sheet
 from cnnvis_cli.pictures.write import to_image
 
 # Seeds, and pictures to start from (B, 3, size, size) if any.
@@ -52,6 +51,12 @@ class Wanted:
     seed: int
     start: Tensor | None
     caption: str
+    face: Face | None = None
+
+    @property
+    def asked(self) -> Objective:
+        """The objective, with the pull of the facet if it is of one."""
+        return self.objective if self.face is None else self.objective + self.face.facet.pull()
 
 
 def run(config: MaximizeConfig, job: Job) -> None:
@@ -107,14 +112,10 @@ def _read_vector(text: str) -> Tensor:
 
 def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
     if config.start == "facets":
-        side = network.size
-        examples = torch.cat([to_square(job.inputs.read(source), side) for source in find_pictures(config.pictures)])
-        if len(examples) < config.facets:
-            raise UserError(f"{config.facets} facets need at least as many pictures; {config.pictures} has {len(examples)}.")
         return [
-            Wanted(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
+            Wanted(objective, config.seed, to_square(face.facet.mean[None], size), f"{objective.label} facet {number}", face)
             for objective in wanted
-            for number, mean in enumerate(facet_means(network, objective, examples, config.facets, seed=config.seed))
+            for number, face in enumerate(faces_of(job, network, objective, config.pictures, config.facets, config.seed))
         ]
     start = _start(config, job, size)
     return [
@@ -174,16 +175,14 @@ def _regularized(config: MaximizeConfig, objective: Objective) -> Objective:
 
 def _together(batch: Sequence[Wanted]) -> Objective:
     """One objective for the batch, each picture with its own."""
-    same = all(unit.objective is batch[0].objective for unit in batch)
-    return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
+    same = all(unit.objective is batch[0].objective and unit.face is None for unit in batch)
+    return batch[0].objective if same else objectives.each([unit.asked for unit in batch])
 
 
 def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, prior: Prior | None) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
-        layer = config.diversity_layer or next(iter(batch[0].objective.layers))
-        if not network.layer(layer).spatial and not config.diversity_layer:
-            layer = [name for name, known in network.layers.items() if known.spatial][-1]
+        layer = gram_layer(network, batch[0].objective, config.diversity_layer)
         objective = objective + config.diversity_weight * objectives.diversity(layer)
     generator = torch.Generator().manual_seed(config.seed)
     moves = config.jitter or config.rotate or config.zoom
@@ -269,17 +268,17 @@ def _save(
     if len(units) == 1:
         saved = [job.results.save_picture(pictures[0])]
     else:
-        asked = [unit.objective for unit in units]
-        page = (
-            unit_sheet(job, network, asked, pictures, config.pictures)
-            if config.show == "unit"
-            else sheet(list(pictures), captions, columns=config.columns)
-        )
+        page = _page(config, job, network, units, pictures, captions)
         reloaded = job.results.save_image(page.image)
         job.record.tiles = [list(box) for box in page.boxes]
         saved = [page.tile(reloaded, number) for number in range(len(units))]
-    known = any(single_class(unit.objective) is not None for unit in units)
-    second = second_network(config, config.seen_by, job) if known else None
+    faces = [unit.face for unit in units if unit.face is not None]
+    if len(units) > 1 and (faces or config.diversity > 1):
+        together = [unit.objective for unit in units]
+        job.scores["distance_between"] = distances(network, together, saved, config.diversity_layer)
+        job.record.note(facets=[face.said() for face in faces])
+    asked = any(single_class(unit.objective) is not None for unit in units)
+    second = second_network(config, config.seen_by, job) if asked else None
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
         views = _views(config, network, picture)
@@ -297,6 +296,17 @@ def _save(
     job.record.stopped = [outcome.stopped for outcome in outcomes]
     job.record.note(steps=[outcome.steps for outcome in outcomes])
     describe(job.record, [unit.objective for unit in units])
+
+
+def _page(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], pictures: Tensor, captions: Sequence[str]
+) -> Sheet:
+    faces = [unit.face for unit in units if unit.face is not None]
+    if config.show == "unit":
+        return unit_sheet(job, network, [unit.objective for unit in units], pictures, config.pictures)
+    if faces:
+        return face_sheet(list(pictures), captions, faces)
+    return sheet(list(pictures), captions, columns=config.columns)
 
 
 def _class_score(network: Network, unit: Wanted, views: Tensor) -> dict[str, float]:
