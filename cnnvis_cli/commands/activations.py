@@ -131,6 +131,6 @@ def _save_grid(
         page[:, top : top + side, left : left + side] = tile * opacity[place] + PAPER * (1 - opacity[place])
     size = (page.shape[1], page.shape[2])
     beside = F.interpolate(picture.cpu(), size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
-    said = [f"{picture.shape[3]} x {picture.shape[2]} px", f"{layer}: {columns} x {rows} places, each as its direction"]
+    said = [f"{picture.shape[3]} x {picture.shape[2]} px", f"{layer}, {columns} x {rows} places"]
     job.results.save_image(sheet([beside, page], said, columns=2 if rows >= columns else 1).image, suffix)
     job.record.note(grid=[rows, columns], silent_places=len(vectors) - len(drawn))

@@ -38,11 +38,8 @@ class MaximizeConfig(NetworkConfig):
         },
         # Olah, Mordvintsev, Schubert 2017: Fourier basis, decorrelated colour, random transforms. These are the defaults.
         "olah2017": {},
-        # Nguyen, Yosinski, Clune 2016: starts from mean pictures of clusters, jitter, total variation, centre bias.
-        "nguyen2016": {
-            "start": "facets", "facets": 4, "center_bias": 0.5, "parameterization": "pixels", "update": "normalized",
-            "rate": 0.004, "tv": 40.0, "jitter": 4.0, "rotate": 0.0, "zoom": 0.0, "steps": 200,
-        },
+        # Nguyen, Yosinski, Clune 2016: from mean pictures of clusters, centre bias; there on pixels, with total variation.
+        "nguyen2016": {"start": "facets", "facets": 4, "center_bias": 0.5, "rate": 0.03, "steps": 128},
         # Fel et al. 2023 (MACO): phases alone over magnitudes of natural pictures, crops of a canvas, the rest fades.
         "fel2023": {
             "parameterization": "phases", "crops": 8, "fade": True, "steps": 150, "rate": 0.15, "jitter": 0.0, "rotate": 0.0,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
@@ -46,3 +47,30 @@ def test_activations_refuse(cnnvis: Run, settings: list[str], message: str) -> N
     ran = cnnvis("activations", *settings)
     assert ran.code == 2
     assert message in ran.err
+
+
+def test_a_convolution_is_shown_as_its_rectifier_lets_it_through(cnnvis: Run) -> None:
+    ran = cnnvis("activations", "layer=conv2_1", "count=4", "mark=0")
+    assert ran.sidecar["scores"]["layer"] == "relu2_1"
+    signed = cnnvis("activations", "layer=conv2_1", "count=4", "mark=0", "rectified=false", "name=signed")
+    assert signed.sidecar["scores"]["layer"] == "conv2_1"
+    with Image.open(signed.files[0]) as opened:
+        tile = np.asarray(opened.convert("RGB"))[4:100, 4:132].astype(int)
+    assert (tile[..., 0] - tile[..., 2]).max() > 60  # red and blue around white
+    assert (tile[..., 2] - tile[..., 0]).max() > 60
+
+
+def test_the_layer_that_was_found_is_in_the_file_s_name(cnnvis: Run) -> None:
+    ran = cnnvis("activations", "count=4", "mark=2")
+    layer = ran.sidecar["scores"]["layer"]
+    assert [path.name.endswith((f"-{layer}.png", f"-{layer}-overlay.png")) for path in ran.files] == [True, True]
+
+
+def test_a_grid_has_a_tile_for_each_place_fainter_where_the_layer_is_silent(cnnvis: Run) -> None:
+    ran = cnnvis("activations", "layer=relu3_1", "count=2", "mark=0", "grid=true", "cells=2", "steps=3", "size=64")
+    assert ran.code == 0, ran.err
+    assert ran.files[-1].name.endswith("-grid.png")
+    rows, columns = ran.sidecar["grid"]
+    assert max(rows, columns) == 2
+    ran = cnnvis("activations", "cells=2")
+    assert "cells has no effect" in ran.err

@@ -17,26 +17,30 @@ from cnnvis_cli.engine.optim.objectives import Objective, Term, channel, neuron
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.find import find_pictures
+from cnnvis_cli.pictures.read import read, sample, to_square
 from cnnvis_cli.pictures.sheet import Sheet, sheet
 
 # Patches on a page, pictures that are looked at at once, and what is looked at unless a folder is named.
 PATCHES, BATCH, PICTURES = 6, 32, "sample:caltech"
 _KINDS = ("channel", "neuron", "class", "prob")
 _HEAD, _GAP = 26, 8
+# On which it is measured what a rectifier rectifies.
+_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "flower")
 
 
 def both_ways(objectives: Sequence[Objective], network: Network) -> list[Objective]:
     """For each objective itself and what lowers it. Below a rectifier's zero there is nothing to see of a unit, so that the
     layer it rectifies is lowered. Raises UserError where one is no single unit."""
-    generator = torch.Generator().manual_seed(0)
-    example = torch.rand(1, 3, network.size, network.size, generator=generator).to(network.device)
-    found = []
+    squares = [to_square(read(sample(name)), network.size) for name in _PHOTOGRAPHS]
+    examples, found = torch.cat(squares).to(network.device), []
     for objective in objectives:
         term = _unit(objective)
         below = objective
         if term.kind in ("channel", "neuron") and term.index is not None:
-            layer = before_rectifier(network, term.layer, example)
-            below = neuron(layer, term.index, *(term.place or ())) if term.kind == "neuron" else channel(layer, term.index)
+            layer, index = term.layer, term.index
+            if network.layer(layer).spatial:
+                layer, index = before_rectifier(network, layer, index, examples)
+            below = neuron(layer, index, *(term.place or ())) if term.kind == "neuron" else channel(layer, index)
         found += [objective, -below]
     return found
 

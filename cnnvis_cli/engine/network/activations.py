@@ -124,11 +124,20 @@ def rectified_layer(network: Network, layer: str, images: Tensor) -> str:
 
 
 @torch.no_grad()
-def before_rectifier(network: Network, layer: str, images: Tensor) -> str:
-    """The layer whose output the named one rectifies, where that is one of the few before it; else the named one itself."""
+def before_rectifier(network: Network, layer: str, channel: int, images: Tensor) -> tuple[str, int]:
+    """The layer and channel whose output is rectified into this one, among those shortly before it, as the numbers on images
+    (B, 3, H, W) tell: also where branches are put side by side after they were rectified. Itself where there is none."""
     known = network.layer(layer)
-    earlier = [other.name for other in network.layers.values() if other.order < known.order and other.shape == known.shape]
-    for name in reversed(earlier[-3:]):
-        if rectified_layer(network, name, images) == known.name:
-            return name
-    return layer
+    earlier = [other.name for other in network.layers.values() if other.order < known.order and other.spatial]
+    names = [name for name in earlier if network.layers[name].shape[1:] == known.shape[1:]][-8:]
+    acts = activations(network, images, {layer, *names})
+    wanted = acts[layer][:, channel : channel + 1]
+    if float(wanted.amin()) < 0 or float(wanted.amax()) <= 0:
+        return layer, channel
+    for name in reversed(names):
+        rectified = acts[name].clamp(0, float(wanted.amax()))
+        off = (rectified - wanted).abs().amax((0, 2, 3))
+        best = int(off.argmin())
+        if off[best] < 1e-4 * wanted.amax() and acts[name][:, best].amin() < 0:
+            return name, best
+    return layer, channel

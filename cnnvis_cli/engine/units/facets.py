@@ -12,11 +12,15 @@ from cnnvis_cli.engine.network.activations import activations, penultimate
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objectives import Activations, Objective, Term, diversity
 
+# How strongly a facet's direction pulls, in standard deviations of the objective over the pictures in the clusters; and where,
+# as a share of the layers with maps: deeper, noise satisfies it, further down it is a matter of colours alone.
+PULL, DEPTH = 20.0, 0.7
+
 
 @dataclass(frozen=True)
 class Facet:
     """One cluster: its `mean` picture (3, H, W); the numbers of its `members`, most liked first; `middle` and `direction` (D,):
-    the mean features of all clusters, and from there to those of this one; `weight`: of a pull along the direction."""
+    the mean features of all clusters at the `layer`, and from there to those of this one; `weight`: of a pull that way."""
 
     mean: Tensor
     members: list[int]
@@ -31,8 +35,8 @@ class Facet:
         ("Multimodal neurons", faceted feature visualization) steer by a probe of the features in the same way."""
 
         def value(acts: Activations) -> Tensor:
-            features = acts[self.layer].flatten(2).mean(2) if acts[self.layer].ndim > 2 else acts[self.layer]
-            return self.weight * F.cosine_similarity(features - self.middle.to(features), self.direction.to(features)[None])
+            off = _pooled(acts[self.layer]) - self.middle.to(acts[self.layer])
+            return self.weight * F.cosine_similarity(off, self.direction.to(off)[None])
 
         return Objective(frozenset([self.layer]), value, (Term("facet", self.layer),))
 
@@ -49,35 +53,34 @@ def facets_of(
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
-    layer = penultimate(network)
-    found, vectors = [], []
+    layer, middle = penultimate(network), _layer_of_pull(network)
+    found, vectors, pulled = [], [], []
     for part in pictures.split(batch):
-        acts = activations(network, part, {*objective.layers, layer})
+        acts = activations(network, part, {*objective.layers, layer, middle})
         found.append(objective(acts))
-        vectors.append(acts[layer].flatten(2).mean(2) if acts[layer].ndim > 2 else acts[layer])
+        vectors.append(_pooled(acts[layer]))
+        pulled.append(_pooled(acts[middle]))
     values = torch.cat(found)
-    best = values.argsort(descending=True)[: max(clusters, round(share * len(pictures)))]
-    features = torch.cat(vectors)[best].cpu()
+    best = values.argsort(descending=True)[: max(clusters, round(share * len(pictures)))].cpu()
+    features = torch.cat(vectors).cpu()[best]
     components = PCA(min(50, *features.shape), random_state=seed % 2**32).fit_transform(features.numpy())
     labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed % 2**32).fit_predict(components))
-    order = labels.bincount(minlength=clusters).argsort(descending=True)
-    spread = float(values[best].std(correction=0)) if len(best) > 1 else 0.0
-    means = torch.stack([features[labels == cluster].mean(0) for cluster in order])
+    groups = [best[labels == cluster] for cluster in labels.bincount(minlength=clusters).argsort(descending=True)]
+    means = torch.stack([torch.cat(pulled)[group.to(pictures.device)].mean(0) for group in groups])
+    weight = PULL * float(values[best].std(correction=0))
     return [
-        Facet(
-            pictures[best.cpu()[labels == cluster]].mean(0),
-            best.cpu()[labels == cluster].tolist(),
-            layer,
-            means.mean(0),
-            mean - means.mean(0),
-            PULL * spread,
-        )
-        for cluster, mean in zip(order, means, strict=True)
+        Facet(pictures[group].mean(0), group.tolist(), middle, means.mean(0), mean - means.mean(0), weight)
+        for group, mean in zip(groups, means, strict=True)
     ]
 
 
-# How strongly a facet's direction pulls, in standard deviations of the objective over the pictures in the clusters.
-PULL = 4.0
+def _pooled(acts: Tensor) -> Tensor:
+    return acts.flatten(2).mean(2) if acts.ndim > 2 else acts
+
+
+def _layer_of_pull(network: Network) -> str:
+    spatial = [name for name, known in network.layers.items() if known.spatial and known.shape[1] * known.shape[2] > 1]
+    return spatial[int(DEPTH * len(spatial))] if spatial else penultimate(network)
 
 
 @torch.no_grad()
