@@ -14,8 +14,8 @@ from torch import Tensor
 from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
-from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
-from cnnvis_cli.commands.units.facets import Face, distances, face_sheet, faces_of, gram_layer
+from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
+from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
 from cnnvis_cli.commands.units.page import both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
@@ -29,16 +29,17 @@ from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Phases, Pixels, noise
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
-from cnnvis_cli.engine.pixels import to_bytes
+from cnnvis_cli.engine.pixels import eight_bit, to_bytes
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.read import read, to_square
-from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
+from cnnvis_cli.pictures.read import to_square
 from cnnvis_cli.pictures.sheet import Sheet, sheet
 from cnnvis_cli.pictures.write import to_image
 
 # Seeds, and pictures to start from (B, 3, size, size) if any.
 Prior = Callable[[Sequence[int], Tensor | None], Parameterization]
+# Side of a tile of a sheet in pixels: smaller pictures are enlarged.
+_LEAST_TILE = 96
 # A canvas is scored by so many crops of the saved file.
 SCORED_CROPS = 16
 
@@ -117,7 +118,7 @@ def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence
             for objective in wanted
             for number, face in enumerate(faces_of(job, network, objective, config.pictures, config.facets, config.seed))
         ]
-    start = _start(config, job, size)
+    start = _start(config, job, network, size)
     return [
         Wanted(objective, config.seed + number, start, objective.label + (f" ({number})" if config.diversity > 1 else ""))
         for objective in wanted
@@ -125,12 +126,13 @@ def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence
     ]
 
 
-def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
+def _start(config: MaximizeConfig, job: Job, network: Network, size: int) -> Tensor | None:
     """(1, 3, size, size), or None for noise."""
     if config.start == "noise":
         return None
     if config.start in ("grey", "zero"):
-        return torch.full((1, 3, size, size), regularizers.GREY if config.start == "grey" else 0.0, device=job.inputs.device)
+        color = network.mean_color if config.start == "zero" else torch.full((3,), regularizers.GREY)
+        return color.view(1, 3, 1, 1).expand(1, 3, size, size).to(job.inputs.device)
     return to_square(job.inputs.read_one(config.start), size)
 
 
@@ -202,7 +204,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
         evaluate=value_gradient(network, objective, transform=transform, crops=crops, generator=generator),
         steps=config.steps,
         update=config.update,
-        rate=config.rate,
+        rate=config.first_rate,
         generator=generator,
         gradient=regularizers.center_bias(size, size, config.center_bias) if config.center_bias else None,
         after_step=after,
@@ -264,33 +266,35 @@ def _save(
     starts: Tensor,
 ) -> None:
     silent = _warn_of_silence(job, units, outcomes)
-    captions = [unit.caption + (" (never active)" if still else "") for unit, still in zip(units, silent, strict=True)]
-    if len(units) == 1:
-        saved = [job.results.save_picture(pictures[0])]
-    else:
-        page = _page(config, job, network, units, pictures, captions)
-        reloaded = job.results.save_image(page.image)
-        job.record.tiles = [list(box) for box in page.boxes]
-        saved = [page.tile(reloaded, number) for number in range(len(units))]
-    faces = [unit.face for unit in units if unit.face is not None]
-    if len(units) > 1 and (faces or config.diversity > 1):
-        together = [unit.objective for unit in units]
-        job.scores["distance_between"] = distances(network, together, saved, config.diversity_layer)
-        job.record.note(facets=[face.said() for face in faces])
     asked = any(single_class(unit.objective) is not None for unit in units)
     second = second_network(config, config.seen_by, job) if asked else None
+    if second is not None:
+        job.results.tell(f"seen by {second.name}")
+
+    def seen(unit: Wanted, picture: Tensor) -> dict[str, Any]:
+        index = single_class(unit.objective)
+        if second is None or index is None:
+            return {}
+        return opinion(second, _views(config, second, picture), network.class_name(index))
+
+    captions = [
+        _caption(unit, still, seen(unit, eight_bit(picture)), alone=len(units) == 1)
+        for unit, still, picture in zip(units, silent, pictures.split(1), strict=True)
+    ]
+    saved = _saved(config, job, network, units, pictures, captions)
+    if len(units) > 1 and (units[0].face or config.diversity > 1):
+        found = [unit.objective for unit in units]
+        note_facets(job, network, found, saved, [unit.face for unit in units], config.diversity_layer)
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
         views = _views(config, network, picture)
         value = score(network, unit.objective, views).mean().item()
-        row = {"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, views)}
-        if second is not None and (index := single_class(unit.objective)) is not None:
-            row |= opinion(second, _views(config, second, picture), network.class_name(index))
-        rows.append(row)
+        row = {"objective": unit.objective.label, "value": value, "start": start}
+        rows.append(row | class_score(network, unit.objective, views) | seen(unit, picture))
     job.scores.update(
         rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
     )
-    if (best := _best_sample(network, units[0].objective)) is not None:
+    if (best := best_sample(network, units[0].objective)) is not None:
         job.scores["best_sample"] = best
     job.record.trace = [outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means
     job.record.stopped = [outcome.stopped for outcome in outcomes]
@@ -299,38 +303,36 @@ def _save(
 
 
 def _page(
-    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], pictures: Tensor, captions: Sequence[str]
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], shown: Tensor, captions: Sequence[str]
 ) -> Sheet:
     faces = [unit.face for unit in units if unit.face is not None]
     if config.show == "unit":
-        return unit_sheet(job, network, [unit.objective for unit in units], pictures, config.pictures)
+        return unit_sheet(job, network, [unit.objective for unit in units], shown, captions, config.pictures)
     if faces:
-        return face_sheet(list(pictures), captions, faces)
-    return sheet(list(pictures), captions, columns=config.columns)
+        return face_sheet(list(shown), captions, faces)
+    return sheet(list(shown), captions, columns=config.columns)
 
 
-def _class_score(network: Network, unit: Wanted, views: Tensor) -> dict[str, float]:
-    """Mean probability over the views and its rank (1: the most likely) where the objective is a single class."""
-    if (index := single_class(unit.objective)) is None:
-        return {}
-    with torch.no_grad():
-        probabilities = network(views).softmax(1).mean(0)
-    return {
-        "probability": probabilities[index].item(),
-        "rank": int((probabilities > probabilities[index]).sum()) + 1,
-    }
+def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool) -> str:
+    """What a tile is asked for (alone, the line under the figure says it), and what a second network sees in it."""
+    lines = [] if alone else [unit.caption]
+    if still:
+        lines.append("(never active)")
+    if opinion.get("seen_probability") is not None:
+        lines.append(f"seen as {opinion['seen_as'].partition(',')[0]}")
+        lines.append(f"(asked for: {opinion['seen_probability']:.0%})")
+    return "\n".join(lines)
 
 
-def _best_sample(network: Network, objective: Objective) -> dict[str, Any] | None:
-    """The sample picture that the objective likes best: what a natural picture reaches. For a class among pictures of it; None
-    where there are none."""
-    sources = [sample(name) for name in SAMPLES]
-    if any(term.kind in ("class", "prob") for term in objective.terms):
-        names = {part.strip().lower() for term in objective.terms for part in term.name.split(",")}
-        sources = [source for source in labelled_samples() if source.label.replace("_", " ").lower() in names]
-    if not sources:
-        return None
-    examples = torch.cat([to_square(read(source), network.size) for source in sources]).to(network.device)
-    values = score(network, objective, examples)
-    best = int(values.argmax())
-    return {"name": sources[best].address, "value": values[best].item()}
+def _saved(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], pictures: Tensor, captions: Sequence[str]
+) -> list[Tensor]:
+    """The pictures (1, 3, H, W) as they were saved, on a sheet; one alone without a line under it."""
+    if len(pictures) == 1 and not config.titles:
+        return [job.results.save_picture(pictures[0])]
+    zoom = -(-_LEAST_TILE // pictures.shape[-1])  # by whole pixels, so that what was saved can be judged
+    shown = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    page = _page(config, job, network, units, shown, captions)
+    reloaded = job.results.save_image(page.image)
+    job.record.tiles = [list(box) for box in page.boxes]
+    return [page.tile(reloaded, number)[..., ::zoom, ::zoom] for number in range(len(pictures))]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnvis_cli.config.base import NetworkConfig, Text
+from cnnvis_cli.config.base import NetworkConfig, Text, stem
 from cnnvis_cli.config.conditions import Condition, only_with
 
 
 class ActivationsConfig(NetworkConfig):
     """What a layer's units answer to one picture, as maps."""
 
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "layer")
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "cells": (only_with("grid", True),),
         "steps": (only_with("grid", True),),
@@ -34,5 +34,5 @@ class ActivationsConfig(NetworkConfig):
     steps: int = Field(64, ge=1, description="updates of the grid's tiles")
     raw: bool = Field(False, description="write the maps as .npy")
 
-    def slug(self) -> str:
-        return f"{self.model}_{Path(self.image.removeprefix('sample:')).stem}_{self.layer or 'middle'}"
+    def words(self) -> list[str]:
+        return [self.model, stem(self.image), *filter(None, [self.layer])]

@@ -14,6 +14,7 @@ from cnnvis_cli.config.conditions import Condition, only_with
 class EmbedConfig(CollectionConfig):
     """A layer's features of many pictures in the plane, by PCA and t-SNE."""
 
+    told: ClassVar[tuple[str, ...]] = ("model", "images", "layer")
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = dict.fromkeys(
         ("cells", "places", "steps"), (only_with("atlas", True),)
     )
@@ -31,5 +32,5 @@ class EmbedConfig(CollectionConfig):
     places: int = Field(8, ge=1, le=1024, description="random places of each picture that go into the atlas")
     steps: int = Field(64, ge=1, description="updates of the atlas's tiles")
 
-    def slug(self) -> str:
-        return f"{self.model}_{collection_name(self.images)}_{self.layer or 'features'}"
+    def words(self) -> list[str]:
+        return [self.model, collection_name(self.images), *filter(None, [self.layer])]

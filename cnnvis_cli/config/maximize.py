@@ -13,11 +13,16 @@ from cnnvis_cli.config.conditions import Condition, above, only_with
 Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
 
+# Adam's step: from noise, and from a picture.
+_ADAM, _SLOW = 0.05, 0.01
+
 _CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
 
 
 class MaximizeConfig(NetworkConfig):
     """argmax over x of objective(x) - regularizers(x) ."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "maximize", "objective", "preset")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # Erhan, Bengio, Courville, Vincent 2009: plain gradient ascent from noise; there with a norm constraint.
@@ -84,13 +89,19 @@ class MaximizeConfig(NetworkConfig):
     update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
         "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
     )
-    rate: float = Field(0.05, gt=0, description="step size")
+    rate: float | None = Field(
+        None,
+        gt=0,
+        description="step size; if empty 0.05 (adam), 1 (lbfgs), else what first moves values by 0.004 on average",
+    )
     parameterization: Literal["fourier", "pixels", "phases", "decoder"] = Field(
         "fourier",
         description="how it is written down; phases: over natural pictures' magnitudes; decoder: as a code (Nguyen 2016)",
     )
     decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
-    start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
+    start: Text = Field(
+        "noise", description="noise, grey, zero (of the network's input), facets, or a picture (file or sample:NAME)"
+    )
     noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared distance from grey")
     lp: float = Field(0.0, ge=0, description="weight of the mean p-th power of the distance from grey")
@@ -127,7 +138,9 @@ class MaximizeConfig(NetworkConfig):
     )
     facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
     target: float | None = Field(None, description="stop when the objective reaches this")
-    patience: int | None = Field(None, ge=1, description="stop when it has not risen over so many steps")
+    patience: int | None = Field(
+        24, ge=1, description="stop when over so many steps it has risen by less than a fiftieth of its whole rise; null: never"
+    )
     frames: bool = Field(False, description="write the way as a GIF")
     every: int = Field(8, ge=1, description="steps between two frames")
     batch: int = Field(16, ge=1, description="pictures optimized at once")
@@ -156,6 +169,16 @@ class MaximizeConfig(NetworkConfig):
         return self
 
     @property
+    def first_rate(self) -> float | None:
+        """The step size, as asked for or of the update; None where it is to be measured."""
+        return self.rate or {"adam": _SLOW if self.from_picture else _ADAM, "lbfgs": 1.0}.get(self.update)
+
+    @property
+    def from_picture(self) -> bool:
+        """Whether it starts from a picture, which is to be recognized for the first steps."""
+        return self.start not in ("noise", "grey", "zero", "facets")
+
+    @property
     def from_noise(self) -> bool:
         """Whether `noise` is in the start."""
         return self.parameterization not in ("phases", "decoder") and (self.start == "noise" or self.diversity > 1)
@@ -165,6 +188,6 @@ class MaximizeConfig(NetworkConfig):
         """Whether `pictures` is looked at."""
         return self.start == "facets" or self.parameterization == "phases" or self.show == "unit"
 
-    def slug(self) -> str:
-        extra = "" if self.preset == "olah2017" else f"_{self.preset}"
-        return f"{self.model}_{'' if self.maximize else 'min-'}{self.objective}{extra}"
+    def words(self) -> list[str]:
+        preset = [] if self.preset == "olah2017" else [self.preset]
+        return [self.model, f"{'' if self.maximize else 'min-'}{self.objective}", *preset]

@@ -7,10 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated
+from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated, stem
 from cnnvis_cli.config.conditions import Condition, only_with
 from cnnvis_cli.config.statistics import Duration
-from cnnvis_cli.config.style import stem
 
 SizeList = Annotated[tuple[Annotated[int, Field(ge=16, le=2048)], ...], BeforeValidator(_comma_separated)]
 CountList = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)]
@@ -144,7 +143,7 @@ class TrainConfig(CommandConfig):
     levels: TextList = Field(
         (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
-    area: float = Field(3.0, ge=0, description="weight of a mask's mean: more makes it smaller")
+    area: float = Field(6.0, ge=0, description="weight of a mask's mean, from halfway on: more makes it smaller")
     gone: float = Field(5.0, ge=0, description="weight of what is left of the class without the mask")
     styles: TextList = Field(
         (), description="pictures whose statistics its codes are given too; else those of other photographs"
@@ -179,6 +178,11 @@ class TrainConfig(CommandConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = KINDS
     preset_key: ClassVar[str] = "kind"
+    # What it learned from and how long is in its card.
+    told: ClassVar[tuple[str, ...]] = (
+        *("kind", "model", "style", "architecture", "start", "images", "held_out", "leave_out", "test", "names"),
+        *("steps", "budget", "judged"),
+    )
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         **{key: (only_with("kind", kind),) for kind, keys in BELONGS.items() for key in keys},
         **{key: (only_with("kind", "network"), only_with("attack", "fast", "pgd")) for key in ("bound", "epsilon", "ramp")},
@@ -214,14 +218,9 @@ class TrainConfig(CommandConfig):
                 return number
         return len(shares) - 1
 
-    def slug(self) -> str:
+    def words(self) -> list[str]:
         if self.kind == "stylizer":
-            return (
-                f"{'+'.join(map(stem, self.style))}_{self.norm}" if self.norm != "instance" else "+".join(map(stem, self.style))
-            )
-        if self.kind == "decoder":
-            return f"decoder_{self.model}"
-        if self.kind == "masker":
-            return f"masker_{self.model}"
-        extra = f"_{self.attack}{self.epsilon:g}" if self.attack != "none" else ""
-        return f"{self.architecture or stem(self.start) or 'network'}{extra}"
+            return ["+".join(map(stem, self.style))]
+        if self.kind in ("decoder", "masker"):
+            return [self.kind, self.model]
+        return [self.architecture or stem(self.start) or "network"]

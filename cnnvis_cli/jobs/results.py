@@ -17,6 +17,7 @@ from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.atomic import atomic
 from cnnvis_cli.jobs.record import Record, read_record, safe_name
 from cnnvis_cli.pictures.read import reload
+from cnnvis_cli.pictures.sheet import titled
 from cnnvis_cli.pictures.write import to_image, write_array, write_csv, write_gif, write_png, write_video
 
 
@@ -29,9 +30,12 @@ def path_of(folder: Path, name: str, suffix: str = "", extension: str = ".png") 
 class Results:
     """Saves pictures and tables of one result, names them by its name and a suffix, and lists them in the record."""
 
-    def __init__(self, folder: Path, record: Record, settings: Mapping[str, Any], device: torch.device) -> None:
-        """`settings`: embedded in every PNG, so that a picture alone can be repeated."""
+    def __init__(
+        self, folder: Path, record: Record, settings: Mapping[str, Any], device: torch.device, title: str = ""
+    ) -> None:
+        """`settings`: embedded in every PNG, so that a picture alone can be repeated. `title`: the line under figures."""
         self.folder, self._record, self._settings, self._device = folder, record, settings, device
+        self._title = title
 
     @property
     def name(self) -> str:
@@ -61,10 +65,22 @@ class Results:
 
     def save_picture(self, picture: Tensor, suffix: str = "") -> Tensor:
         """Save one picture (3, H, W) or (1, 3, H, W) in [0, 1] as PNG; returns it reloaded, 8 bit, as (1, 3, H, W)."""
-        return self.save_image(to_image(picture), suffix)
+        return self._save(to_image(picture), suffix)
 
     def save_image(self, image: Image.Image, suffix: str = "") -> Tensor:
-        """Save a sheet or figure as PNG with the settings in its text; returns it reloaded as (1, 3, H, W)."""
+        """Save a sheet or figure as PNG, with a line under it that says what it shows; returns it reloaded as (1, 3, H, W)."""
+        return self._save(titled(image, self._line()) if self._title else image, suffix)
+
+    def tell(self, words: str) -> None:
+        """Add to the line under the figures that are saved from now on."""
+        self._title = f"{self._title} · {words}" if self._title else ""
+
+    def _line(self) -> str:
+        """The title, and the layers that it does not name."""
+        unnamed = [layer for layer in self._record.layers if layer not in self._title]
+        return self._title + (f" · {unnamed[0]}" if len(unnamed) == 1 else "")
+
+    def _save(self, image: Image.Image, suffix: str) -> Tensor:
         path = self._add(self.path(suffix))
         write_png(path, image, {"Software": f"cnnvis {__version__}", "cnnvis": json.dumps(self._settings)})
         return reload(path).to(self._device)

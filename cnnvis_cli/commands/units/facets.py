@@ -76,6 +76,20 @@ def gram_layer(network: Network, objective: Objective, named: str) -> str:
     return layer
 
 
+def note_facets(
+    job: Job,
+    network: Network,
+    objectives: Sequence[Objective],
+    pictures: Sequence[Tensor],
+    faces: Sequence[Face | None],
+    named: str,
+) -> None:
+    """Into the record: how much the saved pictures of an objective differ, and who is in the clusters they stand for."""
+    job.scores["distance_between"] = distances(network, objectives, pictures, named)
+    if known := [face.said() for face in faces if face is not None]:
+        job.record.note(facets=known)
+
+
 def distances(network: Network, objectives: Sequence[Objective], pictures: Sequence[Tensor], named: str) -> float:
     """How much the pictures of each objective differ, on average over objectives (0: alike, to 1)."""
     groups: dict[str, list[Tensor]] = {}

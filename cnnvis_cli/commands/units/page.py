@@ -52,7 +52,7 @@ def _unit(objective: Objective) -> Term:
 
 
 def unit_sheet(
-    job: Job, network: Network, objectives: Sequence[Objective], pictures: Tensor, folder: str, titles: bool = True
+    job: Job, network: Network, objectives: Sequence[Objective], pictures: Tensor, captions: Sequence[str], folder: str
 ) -> Sheet:
     """The pages of the units whose `objectives` and `pictures` (2N, 3, H, W) come in pairs, as `both_ways` gave them, one below
     the other; boxes are those of the pictures in their order. Patches come from `folder`; they are saved as a table too."""
@@ -64,10 +64,11 @@ def unit_sheet(
         pair = list(pictures[2 * number : 2 * number + 2])
         below = objectives[2 * number + 1].terms[0]
         lower = "lowers it" + (f" ({below.layer})" if below.layer != term.layer else "")
-        pages.append(
-            (term.label, sheet(pair, ["raises it", lower], columns=2), sheet(*in_rows([rows[number]]), columns=PATCHES))
-        )
-    return _stacked(pages, f"{network.name} · " if titles else "")
+        # Of what a tile is asked for the heading tells enough; what else its caption says stands below.
+        more = ["\n".join(caption.split("\n")[1:]) for caption in captions[2 * number : 2 * number + 2]]
+        words = [f"{one}\n{other}".strip() for one, other in zip(("raises it", lower), more, strict=True)]
+        pages.append((term.label, sheet(pair, words, columns=2), sheet(*in_rows([rows[number]]), columns=PATCHES)))
+    return _stacked(pages, f"{network.name} · ")
 
 
 def _patches(job: Job, network: Network, terms: Sequence[Term], folder: str) -> list[list[Drawn]]:
