@@ -49,7 +49,8 @@ def run(config: ActivationsConfig, job: Job) -> None:
     marked = sorted(chosen, key=order.index)[: config.mark]
     # A result that is named by itself is named by the layer that was found for it too.
     suffix = "" if config.layer or config.name else layer
-    tiles = [_tile(maps[unit], maps[chosen] if config.scale == "all" else maps[unit]) for unit in chosen]
+    signed = bool((maps < 0).any())
+    tiles = [_tile(maps[unit], maps[chosen] if config.scale == "all" else maps[unit], signed) for unit in chosen]
     tiles = [framed(t, FRAME) if unit in marked else t for t, unit in zip(tiles, chosen, strict=True)]
     captions = [f"{unit}: {short(strong[unit].item())}" for unit in chosen]
     job.results.save_image(sheet(tiles, captions, columns=config.columns).image, suffix)
@@ -89,13 +90,11 @@ def _enlarged(image: Image.Image, side: int) -> Image.Image:
     return enlarged(image, max(1, -(-side // min(image.size))))
 
 
-def _tile(values: Tensor, of: Tensor) -> Image.Image:
-    """A map on the scale of `of` off its border: from black where nothing is negative, else blue, white for zero, red."""
-    of = interior(of)
-    if bool((of < 0).any()):
-        span = of.abs().max().clamp_min(1e-12)
-        return _enlarged(to_image(colorize(0.5 + 0.5 * values / span, "RdBu_r")), TILE)
-    return _enlarged(to_image(colorize(values / of.max().clamp_min(1e-12), "magma")), TILE)
+def _tile(values: Tensor, of: Tensor, signed: bool) -> Image.Image:
+    """A map on the scale of `of` off its border: from black for zero, or of a signed layer blue, white for zero, red."""
+    span = interior(of).abs().max().clamp_min(1e-12)
+    shades = colorize(0.5 + 0.5 * values / span, "RdBu_r") if signed else colorize(values / span, "magma")
+    return _enlarged(to_image(shades), TILE)
 
 
 def _lit(picture: Tensor, values: Tensor, field: ReceptiveField) -> Image.Image:

@@ -114,7 +114,7 @@ def _read_vector(text: str) -> Tensor:
 def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
     if config.start == "facets":
         return [
-            Wanted(objective, config.seed, to_square(face.facet.mean[None], size), f"{objective.label} facet {number}", face)
+            Wanted(objective, config.seed, to_square(face.facet.mean[None], size), f"{objective.label}\nfacet {number}", face)
             for objective in wanted
             for number, face in enumerate(faces_of(job, network, objective, config.pictures, config.facets, config.seed))
         ]
