@@ -16,7 +16,7 @@ from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
 from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
-from cnnvis_cli.commands.units.page import both_ways, unit_sheet
+from cnnvis_cli.commands.units.page import UnitSheet, both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
@@ -334,5 +334,7 @@ def _saved(
     shown = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     page = _page(config, job, network, units, shown, captions)
     reloaded = job.results.save_image(page.image)
+    if isinstance(page, UnitSheet):
+        page.save_table(job)
     job.record.tiles = [list(box) for box in page.boxes]
     return [page.tile(reloaded, number)[..., ::zoom, ::zoom] for number in range(len(pictures))]

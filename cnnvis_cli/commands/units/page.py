@@ -4,6 +4,7 @@ pixels do. What OpenAI's Microscope (Schubert et al. 2020) shows of well-known n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -22,10 +23,20 @@ from cnnvis_cli.pictures.sheet import Sheet, sheet
 
 # Patches on a page, pictures that are looked at at once, and what is looked at unless a folder is named.
 PATCHES, BATCH, PICTURES = 6, 32, "sample:caltech"
-_KINDS = ("channel", "neuron", "class", "prob")
+_KINDS = ("channel", "neuron", "class", "prob", "contrast")
 _HEAD, _GAP = 26, 8
 # On which it is measured what a rectifier rectifies.
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "flower")
+
+
+@dataclass(frozen=True)
+class UnitSheet(Sheet):
+    """Pages of units, and the patches on them."""
+
+    rows: list[list[Drawn]]
+
+    def save_table(self, job: Job) -> None:
+        save_table(job, self.rows, "patches")
 
 
 def both_ways(objectives: Sequence[Objective], network: Network) -> list[Objective]:
@@ -53,12 +64,11 @@ def _unit(objective: Objective) -> Term:
 
 def unit_sheet(
     job: Job, network: Network, objectives: Sequence[Objective], pictures: Tensor, captions: Sequence[str], folder: str
-) -> Sheet:
+) -> UnitSheet:
     """The pages of the units whose `objectives` and `pictures` (2N, 3, H, W) come in pairs, as `both_ways` gave them, one below
-    the other; boxes are those of the pictures in their order. Patches come from `folder`; they are saved as a table too."""
+    the other; boxes are those of the pictures in their order. Patches come from `folder`."""
     terms = [_unit(objective) for objective in objectives[::2]]
     rows = _patches(job, network, terms, folder)
-    save_table(job, rows, "patches")
     pages = []
     for number, term in enumerate(terms):
         pair = list(pictures[2 * number : 2 * number + 2])
@@ -68,7 +78,7 @@ def unit_sheet(
         more = ["\n".join(caption.split("\n")[1:]) for caption in captions[2 * number : 2 * number + 2]]
         words = [f"{one}\n{other}".strip() for one, other in zip(("raises it", lower), more, strict=True)]
         pages.append((term.label, sheet(pair, words, columns=2), sheet(*in_rows([rows[number]]), columns=PATCHES)))
-    return _stacked(pages, f"{network.name} · ")
+    return _stacked(pages, f"{network.name} · ", rows)
 
 
 def _patches(job: Job, network: Network, terms: Sequence[Term], folder: str) -> list[list[Drawn]]:
@@ -87,7 +97,7 @@ def _patches(job: Job, network: Network, terms: Sequence[Term], folder: str) -> 
     return [drawn.get((term.layer or OUTPUT, int(term.index or 0)), []) for term in terms]
 
 
-def _stacked(pages: Sequence[tuple[str, Sheet, Sheet]], prefix: str) -> Sheet:
+def _stacked(pages: Sequence[tuple[str, Sheet, Sheet]], prefix: str, rows: list[list[Drawn]]) -> UnitSheet:
     width = max(left.image.width + _GAP + right.image.width for _, left, right in pages)
     heights = [_HEAD + max(left.image.height, right.image.height) + _GAP for _, left, right in pages]
     image = Image.new("RGB", (width, sum(heights)), "white")
@@ -100,4 +110,4 @@ def _stacked(pages: Sequence[tuple[str, Sheet, Sheet]], prefix: str) -> Sheet:
         image.paste(right.image, (left.image.width + _GAP, down))
         boxes += [(x, y + down, right_, bottom + down) for x, y, right_, bottom in left.boxes]
         top += height
-    return Sheet(image, tuple(boxes))
+    return UnitSheet(image, tuple(boxes), rows)

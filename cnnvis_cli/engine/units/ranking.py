@@ -10,11 +10,11 @@ _LEAST = 6
 
 def interior(maps: Tensor) -> Tensor:
     """Maps (..., h, w) without the ring of places along the border, where padding makes units answer to the picture's end: a
-    place, or a sixteenth of the side of large maps. Maps too small for that are left whole."""
+    place, or a tenth of the side of large maps. Maps too small for that are left whole."""
     height, width = maps.shape[-2:]
     if min(height, width) < _LEAST:
         return maps
-    down, across = (max(1, side // 16) for side in (height, width))
+    down, across = (max(1, side // 10) for side in (height, width))
     return maps[..., down : height - down, across : width - across]
 
 
