@@ -17,7 +17,7 @@ def test_the_page_of_a_unit_shows_what_raises_it_what_lowers_it_and_its_patches(
     cnnvis: Run, collection: Path, minivgg: Network
 ) -> None:
     wanted = "objective=channel:relu2_1:3; class:elephant"
-    ran = cnnvis("maximize", wanted, "show=unit", f"pictures={collection}", "steps=8", "size=64")
+    ran = cnnvis("maximize", wanted, "show=unit", f"pictures={collection}", "steps=6", "size=48", "seen_by=none")
     assert ran.code == 0, ran.err
     raised, lowered, *classes = ran.sidecar["scores"]["pictures"]
     assert lowered["objective"] == "-1*channel:conv2_1:3"  # below a rectifier's zero there is nothing to see
