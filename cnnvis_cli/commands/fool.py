@@ -186,9 +186,8 @@ def _row(
     alone: bool,
 ) -> dict[str, Any]:
     """Save one picture and judge the file."""
-    suffix = "" if alone else case.name
-    saved = job.results.save_picture(made["pictures"][number], suffix)
-    job.results.save_picture(case.picture, f"{suffix}-original".lstrip("-"))
+    saved = _keep(job, made["pictures"][number], case, "", alone=alone)
+    _keep(job, case.picture, case, "original", alone=alone)
     before, after = (network(picture).softmax(1)[0] for picture in (case.picture, saved))
     change = changes(case.picture, saved)[0]
     fooled = bool(goal.met(network(saved)))
@@ -220,6 +219,13 @@ def _row(
     }
 
 
+def _keep(job: Job, picture: Tensor, case: Case, what: str, *, alone: bool) -> Tensor:
+    """Save a picture of a case: beside the result, or of many in a folder of their own."""
+    if alone:
+        return job.results.save_picture(picture, what)
+    return job.results.save_part(picture, f"{case.name}-{what}" if what else case.name)
+
+
 def _top(network: Network, probabilities: Tensor, count: int = 5) -> list[dict[str, Any]]:
     values, indices = probabilities.topk(min(count, len(probabilities)))
     return [
@@ -234,7 +240,7 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
     for number, (case, row) in enumerate(zip(cases, rows, strict=True)):
         change = (row["saved"] - case.picture)[0]
         shown, factor = _shown(config, change)
-        job.results.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
+        _keep(job, shown, case, "change", alone=len(cases) == 1)
         if number >= COMPARED:
             continue
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]

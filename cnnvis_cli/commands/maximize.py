@@ -319,8 +319,8 @@ def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool)
     if still:
         lines.append("(never active)")
     if opinion.get("seen_probability") is not None:
-        lines.append(f"seen as {opinion['seen_as'].partition(',')[0]}")
-        lines.append(f"(asked for: {opinion['seen_probability']:.0%})")
+        seen, share = opinion["seen_as"].partition(",")[0], f"{opinion['seen_probability']:.0%}"
+        lines += [f"seen as {seen} {share}"] if opinion["seen_rank"] == 1 else [f"seen as {seen}", f"(asked for: {share})"]
     return "\n".join(lines)
 
 

@@ -66,6 +66,7 @@ def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folde
     assert ran.code == 0, ran.err
     names = {path.name.removeprefix("f-") for path in ran.files}
     assert {"one.png", "one-2.png", "two.png", "compare.png", "table.csv", "curve.png", "transfer.png"} <= names
+    assert {path.parent.name for path in ran.files if path.name.startswith(("one", "two"))} == {"f"}
     table = next(path for path in ran.files if path.name.endswith("table.csv"))
     rows = list(csv.DictReader(table.open()))
     assert [row["picture"] for row in rows] == ["one", "one-2", "two"]
@@ -209,4 +210,4 @@ def test_an_interrupted_folder_goes_on_where_it_was(cnnvis: Run, folder: Path, m
     assert not list(Path("cut").glob("*.state"))
     for path in whole.files:
         if path.suffix == ".png":
-            assert torch.equal(load(path), load(Path("cut") / path.name))
+            assert torch.equal(load(path), load(Path("cut", *path.parts[1:])))

@@ -197,7 +197,7 @@ def test_a_picture_is_recognizable_for_the_first_steps(cnnvis: Run) -> None:
 
 
 def test_zero_is_the_zero_of_the_networks_input(cnnvis: Run, minivgg: Network) -> None:
-    settings = ("start=zero", "parameterization=pixels", "steps=1", "rate=1e-6", "noise=1e-9", "size=64", "titles=false")
+    settings = ("start=zero", "parameterization=pixels", "steps=1", "rate=1e-6", "size=64", "titles=false")
     ran = cnnvis("maximize", *settings)
     assert (read(PictureFile("x", ran.files[0]))[0].mean((1, 2)) - minivgg.mean_color).abs().max() < 0.01
 
