@@ -15,6 +15,8 @@ from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
 from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
+from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
+from cnnvis_cli.commands.units.page import UnitSheet, both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
@@ -28,12 +30,10 @@ from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization,
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
 from cnnvis_cli.engine.pixels import eight_bit, to_bytes
-from cnnvis_cli.engine.units.facets import facet_means
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.find import find_pictures
 from cnnvis_cli.pictures.read import to_square
-from cnnvis_cli.pictures.sheet import sheet
+from cnnvis_cli.pictures.sheet import Sheet, sheet
 from cnnvis_cli.pictures.write import to_image
 
 # Seeds, and pictures to start from (B, 3, size, size) if any.
@@ -52,6 +52,12 @@ class Wanted:
     seed: int
     start: Tensor | None
     caption: str
+    face: Face | None = None
+
+    @property
+    def asked(self) -> Objective:
+        """The objective, with the pull of the facet if it is of one."""
+        return self.objective if self.face is None else self.objective + self.face.facet.pull()
 
 
 def run(config: MaximizeConfig, job: Job) -> None:
@@ -93,6 +99,8 @@ def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
             raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
         shares = np.linspace(0, 1, config.interpolate + 2).tolist()
         found = [found[0] * (1 - share) + found[1] * share for share in shares]
+    if config.show == "unit":
+        return both_ways(found, network)
     return found if config.maximize else [-objective for objective in found]
 
 
@@ -105,14 +113,10 @@ def _read_vector(text: str) -> Tensor:
 
 def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
     if config.start == "facets":
-        side = network.size
-        examples = torch.cat([to_square(job.inputs.read(source), side) for source in find_pictures(config.pictures)])
-        if len(examples) < config.facets:
-            raise UserError(f"{config.facets} facets need at least as many pictures; {config.pictures} has {len(examples)}.")
         return [
-            Wanted(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
+            Wanted(objective, config.seed, to_square(face.facet.mean[None], size), f"{objective.label}\nfacet {number}", face)
             for objective in wanted
-            for number, mean in enumerate(facet_means(network, objective, examples, config.facets, seed=config.seed))
+            for number, face in enumerate(faces_of(job, network, objective, config.pictures, config.facets, config.seed))
         ]
     start = _start(config, job, network, size)
     return [
@@ -173,16 +177,14 @@ def _regularized(config: MaximizeConfig, objective: Objective) -> Objective:
 
 def _together(batch: Sequence[Wanted]) -> Objective:
     """One objective for the batch, each picture with its own."""
-    same = all(unit.objective is batch[0].objective for unit in batch)
-    return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
+    same = all(unit.objective is batch[0].objective and unit.face is None for unit in batch)
+    return batch[0].objective if same else objectives.each([unit.asked for unit in batch])
 
 
 def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, prior: Prior | None) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
-        layer = config.diversity_layer or next(iter(batch[0].objective.layers))
-        if not network.layer(layer).spatial and not config.diversity_layer:
-            layer = [name for name, known in network.layers.items() if known.spatial][-1]
+        layer = gram_layer(network, batch[0].objective, config.diversity_layer)
         objective = objective + config.diversity_weight * objectives.diversity(layer)
     generator = torch.Generator().manual_seed(config.seed)
     moves = config.jitter or config.rotate or config.zoom
@@ -279,7 +281,10 @@ def _save(
         _caption(unit, still, seen(unit, eight_bit(picture)), alone=len(units) == 1)
         for unit, still, picture in zip(units, silent, pictures.split(1), strict=True)
     ]
-    saved = _saved(config, job, pictures, captions)
+    saved = _saved(config, job, network, units, pictures, captions)
+    if len(units) > 1 and (units[0].face or config.diversity > 1):
+        found = [unit.objective for unit in units]
+        note_facets(job, network, found, saved, [unit.face for unit in units], config.diversity_layer)
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
         views = _views(config, network, picture)
@@ -297,6 +302,17 @@ def _save(
     describe(job.record, [unit.objective for unit in units])
 
 
+def _page(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], shown: Tensor, captions: Sequence[str]
+) -> Sheet:
+    faces = [unit.face for unit in units if unit.face is not None]
+    if config.show == "unit":
+        return unit_sheet(job, network, [unit.objective for unit in units], shown, captions, config.pictures)
+    if faces:
+        return face_sheet(list(shown), captions, faces)
+    return sheet(list(shown), captions, columns=config.columns)
+
+
 def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool) -> str:
     """What a tile is asked for (alone, the line under the figure says it), and what a second network sees in it."""
     lines = [] if alone else [unit.caption]
@@ -308,13 +324,17 @@ def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool)
     return "\n".join(lines)
 
 
-def _saved(config: MaximizeConfig, job: Job, pictures: Tensor, captions: Sequence[str]) -> list[Tensor]:
+def _saved(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], pictures: Tensor, captions: Sequence[str]
+) -> list[Tensor]:
     """The pictures (1, 3, H, W) as they were saved, on a sheet; one alone without a line under it."""
     if len(pictures) == 1 and not config.titles:
         return [job.results.save_picture(pictures[0])]
     zoom = -(-_LEAST_TILE // pictures.shape[-1])  # by whole pixels, so that what was saved can be judged
     shown = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    page = sheet(list(shown), captions, columns=config.columns)
+    page = _page(config, job, network, units, shown, captions)
     reloaded = job.results.save_image(page.image)
+    if isinstance(page, UnitSheet):
+        page.save_table(job)
     job.record.tiles = [list(box) for box in page.boxes]
     return [page.tile(reloaded, number)[..., ::zoom, ::zoom] for number in range(len(pictures))]

@@ -43,11 +43,8 @@ class MaximizeConfig(NetworkConfig):
         },
         # Olah, Mordvintsev, Schubert 2017: Fourier basis, decorrelated colour, random transforms. These are the defaults.
         "olah2017": {},
-        # Nguyen, Yosinski, Clune 2016: starts from mean pictures of clusters, jitter, total variation, centre bias.
-        "nguyen2016": {
-            "start": "facets", "facets": 4, "center_bias": 0.5, "parameterization": "pixels", "update": "normalized",
-            "rate": 0.004, "tv": 40.0, "jitter": 4.0, "rotate": 0.0, "zoom": 0.0, "steps": 200,
-        },
+        # Nguyen, Yosinski, Clune 2016: from mean pictures of clusters, centre bias; there on pixels, with total variation.
+        "nguyen2016": {"start": "facets", "facets": 4, "center_bias": 0.5, "rate": 0.03, "steps": 128},
         # Fel et al. 2023 (MACO): phases alone over magnitudes of natural pictures, crops of a canvas, the rest fades.
         "fel2023": {
             "parameterization": "phases", "crops": 8, "fade": True, "steps": 150, "rate": 0.15, "jitter": 0.0, "rotate": 0.0,
@@ -65,7 +62,10 @@ class MaximizeConfig(NetworkConfig):
         "diversity_layer": (above("diversity", 1),),
         "pictures": (
             Condition(
-                "reads_pictures", (True,), words="start=facets or parameterization=phases", instead="with neither of the two"
+                "reads_pictures",
+                (True,),
+                words="start=facets, parameterization=phases or show=unit",
+                instead="with none of the three",
             ),
         ),
         "facets": (only_with("start", "facets"),),
@@ -76,6 +76,9 @@ class MaximizeConfig(NetworkConfig):
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
     preset: Preset = Field("olah2017", description="defaults of a paper")
     maximize: bool = Field(True, description="false looks for the minimum")
+    show: Literal["picture", "unit"] = Field(
+        "picture", description="unit: a page of each: what raises it, what lowers it, its best patches, their guided backprop"
+    )
     size: int | None = Field(
         None,
         ge=8,
@@ -130,7 +133,9 @@ class MaximizeConfig(NetworkConfig):
     diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
     diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")
     interpolate: int = Field(0, ge=0, description="so many pictures on the way from a first objective to a second")
-    pictures: Text = Field("", description="folder or sample:NAME: what start=facets clusters, whose spectrum phases have")
+    pictures: Text = Field(
+        "", description="folder or sample:NAME: start=facets clusters it, phases has its spectrum, show=unit its patches"
+    )
     facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
     target: float | None = Field(None, description="stop when the objective reaches this")
     patience: int | None = Field(
@@ -155,6 +160,10 @@ class MaximizeConfig(NetworkConfig):
             raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
         if self.size is not None and self.jitter > self.size:
             raise ValueError(f"jitter {self.jitter:g} shifts by more than the picture's side of {self.size}: take less")
+        if self.show == "unit" and (self.diversity > 1 or self.interpolate or self.start == "facets" or not self.maximize):
+            raise ValueError(
+                "show=unit raises and lowers each unit once: without diversity, interpolate, facets, maximize=false"
+            )
         if self.parameterization == "phases" and self.start != "noise":
             raise ValueError(f"parameterization=phases begins with random phases; start={self.start} has no effect")
         return self
@@ -177,7 +186,7 @@ class MaximizeConfig(NetworkConfig):
     @property
     def reads_pictures(self) -> bool:
         """Whether `pictures` is looked at."""
-        return self.start == "facets" or self.parameterization == "phases"
+        return self.start == "facets" or self.parameterization == "phases" or self.show == "unit"
 
     def words(self) -> list[str]:
         preset = [] if self.preset == "olah2017" else [self.preset]

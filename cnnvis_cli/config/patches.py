@@ -18,6 +18,8 @@ class PatchesConfig(NetworkConfig):
     layer: Text = Field("", description="a layer; the middle one of those with maps if empty")
     channel: Text = Field("0-7", description="which units, a row each: 7, '1,5,9' or 0-63")
     count: int = Field(9, ge=1, le=100, description="patches per unit, at most one per picture")
+    crop: bool = Field(False, description="search only the centre squares, as classifiers are evaluated, not whole pictures")
+    slopes: bool = Field(True, description="under each patch which of its pixels move the unit: guided backprop")
     batch: int = Field(32, ge=1, description="pictures at once")
 
     def words(self) -> list[str]:
