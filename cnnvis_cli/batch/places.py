@@ -76,7 +76,9 @@ def local_copy(folder: str) -> Iterator[tuple[Path, Callable[[Sequence[Path]], N
     def bring(files: Sequence[Path]) -> None:
         try:
             for file in files:
-                system.put_file(str(file), f"{path}/{file.name}")
+                name = file.relative_to(temporary).as_posix()
+                system.makedirs(f"{path}/{name}".rpartition("/")[0], exist_ok=True)
+                system.put_file(str(file), f"{path}/{name}")
         except OSError as error:
             raise RunError(f"cannot write to {folder}: {error}") from None
 

@@ -72,7 +72,7 @@ def _execute(job: Planned, session: Session) -> Finished:
     with local_copy(job.folder) as (folder, bring):
         ran = run_job(job.command, job.config, folder, session)
         bring([*ran.files, ran.record_file])
-        return Finished("done" if ran.fresh else "kept", files=[f"{job.folder}/{path.name}" for path in ran.files])
+        return Finished("done" if ran.fresh else "kept", files=[f"{job.folder}/{file}" for file in ran.record.files])
 
 
 def row_of(job: Planned, finished: Finished) -> dict[str, Any]:

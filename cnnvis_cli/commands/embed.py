@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
+from sklearn.metrics import silhouette_score
 
 from cnnvis_cli.commands.shared.feature_index import Index, open_index
+from cnnvis_cli.commands.units.atlas import save_atlas
 from cnnvis_cli.config.embed import EmbedConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.units.neighbors import chance, nearest, precision_at
@@ -24,6 +26,8 @@ from cnnvis_cli.pictures.write import to_image
 COMPONENTS, NEIGHBORS = 50, 5
 # Trustworthiness compares all pairs: of more pictures, a sample of so many is judged.
 JUDGED = 3000
+# Sides of thumbnails on the map, in pixels, where none is given.
+SMALLEST, LARGEST = 40, 128
 
 
 def run(config: EmbedConfig, job: Job) -> None:
@@ -40,11 +44,17 @@ def run(config: EmbedConfig, job: Job) -> None:
     planes = {"PCA": reduced[:, :2], "t-SNE": tsne}
     shares = components.explained_variance_ratio_
     titles = [f"PCA ({shares[:2].sum():.0%} of the variance)", f"t-SNE (perplexity {perplexity:.3g})"]
-    labels = index.labels if index.labelled else [""] * len(index.sources)
-    job.results.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
-    job.results.save_image(scatter.thumbnail_map(tsne, _thumbnails(job, network, index), config.thumbnail), "map")
-    _save_csv(job, index, planes)
     job.record.shows(layers=[index.layer])
+    by_folder = config.colors == "folder" or (config.colors == "auto" and index.labelled)
+    labels = index.labels if by_folder else _predicted(config, job, network, index)
+    job.results.save_image(scatter.scatter(list(zip(titles, planes.values(), strict=True)), labels))
+    side = config.thumbnail or round(min(LARGEST, max(SMALLEST, scatter.PAGE / 1.6 / len(labels) ** 0.5)))
+    drawn = scatter.thumbnail_map if config.arrange == "grid" else scatter.thumbnails_at
+    job.results.save_image(drawn(tsne, _thumbnails(job, network, index), side, labels), "map")
+    _save_csv(job, index, planes)
+    if config.atlas:
+        save_atlas(config, job, network, index.sources, labels)
+    job.record.note(colors="folder" if by_folder else "predicted class")
     job.scores.update(layer=index.layer, pictures=len(index.sources), reused_from_index=index.reused)
     job.scores["pca_variance"] = float(shares[:2].sum())
     job.scores.update(_quality(index, planes, config.seed))
@@ -56,6 +66,17 @@ def _thumbnails(job: Job, network: Network, index: Index) -> Iterator[Image.Imag
             job.check_interrupt()
             yield to_image(to_square(job.inputs.read(source), network.size, network.preprocessing.resize))
             bar.advance(done)
+
+
+def _predicted(config: EmbedConfig, job: Job, network: Network, index: Index) -> list[str]:
+    """The class that the network takes each picture for."""
+    found: list[str] = []
+    size = (network.size, network.preprocessing.resize)
+    with job.track("predicted classes", len(index.sources)) as bar:
+        for _, pictures in job.inputs.stream(index.sources, *size, batch=config.batch, bar=bar):
+            with torch.no_grad():
+                found += [network.class_name(int(best)) for best in network(pictures).argmax(1)]
+    return found
 
 
 def _save_csv(job: Job, index: Index, planes: dict[str, np.ndarray]) -> None:
@@ -81,5 +102,7 @@ def _quality(index: Index, planes: dict[str, np.ndarray], seed: int) -> dict[str
         for name, space in spaces.items():
             found = nearest(space, space, neighbors, "l2", leave_out=own)[1]
             scores[f"precision_at_{neighbors}_{name}"] = precision_at(found, index.labels, index.labels)
+            # Rousseeuw 1987: 1 where classes are far apart and tight, 0 where they overlap, below where they are mixed up.
+            scores[f"silhouette_{name}"] = float(silhouette_score(space.numpy()[judged], np.array(index.labels)[judged]))
         scores["precision_by_chance"] = chance(index.labels)
     return scores

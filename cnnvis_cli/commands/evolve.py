@@ -209,7 +209,7 @@ def _save_elites(config: EvolveConfig, job: Job, evolution: Evolution, classifie
     )
     if config.each:
         for name, image in zip(names, archive.images[:, 0], strict=True):
-            job.results.save_image(Image.fromarray(image), f"elite-{name}")
+            job.results.save_picture(torch.from_numpy(image).permute(2, 0, 1).float() / 255, f"elite-{name}")
     if config.render:
         if len(names) * config.render**2 > _MAX_PIXELS:
             raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from cnnvis_cli.config.filters import FiltersConfig
@@ -12,44 +11,57 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objective_syntax import parse_numbers
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.sheet import enlarged, sheet
+from cnnvis_cli.pictures.matrix import tile_matrix
+from cnnvis_cli.pictures.sheet import enlarged, framed, sheet
 from cnnvis_cli.pictures.write import to_image
 
-# Side of a tile in pixels, about; filters and input channels that are shown of a deeper layer unless others are asked for.
-TILE, FEW = 48, 16
+# Side of a tile in pixels, about; filters and input channels that are shown of a deeper layer unless others are asked for, of
+# kernels of one value more; a filter of less than this share of the largest norm is dead.
+TILE, FEW, MANY, DEAD = 48, 16, 64, 0.01
+FRAME = (255, 70, 60)
 
 
 def run(config: FiltersConfig, job: Job) -> None:
     network = job.inputs.network(config)
     layer, weights = _weights(network, config.layer)
-    colored = weights.shape[1] == 3
-    single = colored or weights.shape[1] == 1
+    single = weights.shape[1] in (1, 3)
+    point = weights.shape[2:] == (1, 1)
+    few = MANY if point else FEW
     count, inputs = weights.shape[:2]
-    everything = f"0-{(count if single else min(FEW, count)) - 1}"
+    everything = f"0-{(count if single else min(few, count)) - 1}"
     chosen = parse_numbers(config.channel or everything, count, f"filter of {layer}")
     chosen = _sorted(chosen, weights, config.sort)
     seen = list(range(inputs))
     if not single:
-        seen = parse_numbers(config.inputs or f"0-{min(FEW, inputs) - 1}", inputs, f"input channel of {layer}")
-    zoom = config.zoom or max(1, round(TILE / max(weights.shape[2:])))
+        seen = parse_numbers(config.inputs or f"0-{min(few, inputs) - 1}", inputs, f"input channel of {layer}")
+    zoom = config.zoom or max(1, round((TILE / 4 if point and not single else TILE) / max(weights.shape[2:])))
     picked = weights[chosen] if single else weights[chosen][:, seen]
-    tiles = _tiles(picked, weights.abs().max() if config.scale == "all" else None, single)
-    images = [enlarged(tile, zoom) for tile in tiles]
-    captions = [str(number) for number in chosen] if single else []
-    page = sheet(images, captions, columns=config.columns if single else len(seen))
-    job.results.save_image(page.image)
+    norms = weights.flatten(1).norm(dim=1)
+    dead = [number for number in chosen if norms[number] < DEAD * norms.max()]
+    job.record.shows(layers=[layer])
+    # Each filter on its own scale, so that which of its inputs it weighs can be seen.
+    span = weights.abs().max() if config.scale == "all" else picked.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    shades = 0.5 + 0.5 * picked / span
+    if single:
+        images = [enlarged(to_image(picture.expand(3, -1, -1)), zoom) for picture in shades]
+        images = [framed(i, FRAME, 2) if number in dead else i for i, number in zip(images, chosen, strict=True)]
+        captions = [f"{number} dead" if number in dead else str(number) for number in chosen]
+        job.results.save_image(sheet(images, captions, columns=config.columns).image)
+    else:
+        rows = [f"{number} dead" if number in dead else str(number) for number in chosen]
+        marked = [place for place, number in enumerate(chosen) if number in dead]
+        page = tile_matrix(shades, rows, list(map(str, seen)), zoom, gap=0 if point else 2, marked=marked)
+        job.results.save_image(page)
     if config.raw:
         job.results.save_array(picked, "weights")
-    norms = weights.flatten(1).norm(dim=1)
     job.scores.update(
         layer=layer,
         filters=count,
         inputs=inputs,
         kernel=list(weights.shape[2:]),
-        weak_filters=int((norms < 0.01 * norms.max()).sum()),
+        dead_filters=int((norms < DEAD * norms.max()).sum()),
     )
-    job.record.shows(layers=[layer])
-    job.record.note(shown=chosen, inputs_shown=None if single else seen, norms=norms[chosen])
+    job.record.note(shown=chosen, inputs_shown=None if single else seen, norms=norms[chosen], dead=dead)
 
 
 def _weights(network: Network, name: str) -> tuple[str, Tensor]:
@@ -64,13 +76,6 @@ def _weights(network: Network, name: str) -> tuple[str, Tensor]:
         near = [c for c in convolutions if network.layers[c].order < layer.order] or convolutions
         raise UserError(f"{name} is a {layer.kind} and has no filters; the convolution before it is {near[-1]}.")
     return name or layer.name, module.weight.detach().float().cpu()
-
-
-def _tiles(weights: Tensor, largest: Tensor | None, single: bool) -> list[Image.Image]:
-    """Zero is mid grey; the largest magnitude (of the tile, or `largest`) is black or white."""
-    pictures = weights if single else weights.flatten(0, 1)[:, None]
-    span = largest if largest is not None else pictures.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return [to_image(picture.expand(3, -1, -1)) for picture in 0.5 + 0.5 * pictures / span]
 
 
 def _sorted(chosen: list[int], weights: Tensor, sort: str) -> list[int]:

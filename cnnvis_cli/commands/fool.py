@@ -14,8 +14,10 @@ from cnnvis_cli.commands.shared.attack_cases import Case, cases_of, goal_of
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
 from cnnvis_cli.engine.attacks.assessment import accuracy_by_budget, changes, suspicions
+from cnnvis_cli.engine.attacks.autoattack import autoattack
 from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
 from cnnvis_cli.engine.attacks.bound import Bound
+from cnnvis_cli.engine.attacks.least import attacked
 from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
 from cnnvis_cli.engine.attacks.quantize import quantize
@@ -45,9 +47,9 @@ def run(config: FoolConfig, job: Job) -> None:
     names = [case.name for case in cases]
     for warning in suspicions(network, pictures, goal, names):
         job.warn(warning)
-    attacked = _attacked(config, job, network, pictures, goal)
+    made = _attacked(config, job, network, pictures, goal)
     rows = [
-        _row(job, network, case, goal.at(torch.tensor([number])), attacked, number, alone=len(cases) == 1)
+        _row(job, network, case, goal.at(torch.tensor([number])), made, number, alone=len(cases) == 1)
         for number, case in enumerate(cases)
     ]
     _compare(config, job, cases, rows)
@@ -62,6 +64,8 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores.update(pictures=len(rows), right_before=len(right), wrong_before=len(rows) - len(right))
         job.scores["fooled"] = sum(row["fooled"] for row in right)
         job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in right)
+        share = (len(right) - job.scores["fooled"]) / len(rows)
+        job.scores.update(robust_accuracy=share, standard_error=math.sqrt(share * (1 - share) / len(rows)))
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
         job.results.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
     if config.budgets:
@@ -97,10 +101,15 @@ def _attack(config: FoolConfig, problem: Problem) -> Tensor:
         "lbfgs": partial(lbfgs, problem, **steps, **search),
         "deepfool": partial(deepfool, problem, **steps, candidates=config.candidates, overshoot=config.overshoot),
         "carlini-wagner": partial(carlini_wagner, problem, **given, **search, kappa=config.kappa),
-        "square": partial(square, problem, queries=config.queries, seed=config.seed),
+        "square": partial(square, problem, queries=config.asks, seed=config.seed),
+        "autoattack": lambda: _auto(config, problem)[0],
         "universal": lambda: _common_change(config, problem)[1],
     }
     return attacks[config.attack]()
+
+
+def _auto(config: FoolConfig, problem: Problem) -> tuple[Tensor, list[str]]:
+    return autoattack(problem, steps=config.steps or 100, aims=config.aims, queries=config.asks, seed=config.seed)
 
 
 def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor]:
@@ -108,40 +117,54 @@ def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor
     return universal(problem, batch=config.batch, **given)
 
 
-def _budget(config: FoolConfig) -> Bound:
+def _bounds(config: FoolConfig) -> list[Bound]:
+    """The budgets that are tried, rising; the last is the largest there is."""
     norm = "l2" if config.attack in ("lbfgs", "carlini-wagner") else config.norm
-    return Bound(norm, math.inf if config.budget is None else config.budget)
+    return [Bound(norm, math.inf if epsilon is None else epsilon) for epsilon in config.tried]
 
 
 def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> dict[str, Any]:
     """The 8-bit pictures to save with their costs. What was finished when a run was interrupted is taken from its state."""
-    state = job.resume.get("attacked") or {"pictures": [], "queries": [], "gradients": [], "how": [], "worked": []}
+    state = job.resume.get("attacked") or {key: [] for key in (*_LISTED, *_STACKED)}
     batch = len(pictures) if config.attack == "universal" else config.batch
     places = list(torch.arange(len(pictures)).split(batch))
-    total = config.queries if config.attack == "square" else config.steps or 40
+    total = config.asks if config.attack == "square" else config.steps or 40
+    parts: list[str] = []
+    sure = config.confidence if config.attack in UNTIL_SURE else 0.0
+
+    def attack(problem: Problem) -> Tensor:
+        if config.attack == "autoattack":
+            found, parts[:] = _auto(config, problem)
+            return found
+        if config.attack != "universal":
+            return _attack(config, problem)
+        change, found = _common_change(config, problem)
+        job.results.save_picture(_shown(config, change)[0], "universal")
+        return found
+
     for number in range(len(state["pictures"]), len(places)):
         where = places[number]
         with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
             watch = Watch(partial(_advance, bar), job.interrupted)
-            problem = Problem(network, pictures[where.to(pictures.device)], goal.at(where), _budget(config), watch=watch)
-            if config.attack == "universal":
-                change, found = _common_change(config, problem)
-                job.results.save_picture(_shown(config, change)[0], "universal")
-            else:
-                found = _attack(config, problem)
+            chosen = pictures[where.to(pictures.device)]
+            made = attacked(network, chosen, goal.at(where), _bounds(config), attack, confidence=sure, watch=watch)
         if job.interrupted():
             job.resume.keep("attacked", state)
             job.resume.save()
             raise Interrupted(
                 f"interrupted after {number * batch} of {len(pictures)} pictures; the same command goes on from there."
             )
-        quantized = quantize(problem, found)
-        state["pictures"].append(quantized.pictures.cpu())
-        state["queries"].append(problem.queries)
-        state["gradients"].append(problem.gradients)
-        state["how"].extend(quantized.how)
-        state["worked"].append(quantized.worked)
-    return {key: value if key == "how" else torch.cat(value) for key, value in state.items()}
+        made.pictures = made.pictures.cpu()
+        state["how"].extend(made.how)
+        state["by"].extend(parts or [config.attack] * len(where))
+        for key in _STACKED:
+            state[key].append(getattr(made, key))
+    return {key: value if key in _LISTED else torch.cat(value) for key, value in state.items()}
+
+
+# What is kept of each batch: words, and tensors.
+_LISTED = ("how", "by")
+_STACKED = ("pictures", "worked", "epsilon", "queries", "gradients")
 
 
 def _advance(bar: Task, step: int, values: Tensor, pictures: Tensor) -> None:
@@ -157,15 +180,14 @@ def _row(
     network: Network,
     case: Case,
     goal: Goal,
-    attacked: dict[str, Any],
+    made: dict[str, Any],
     number: int,
     *,
     alone: bool,
 ) -> dict[str, Any]:
     """Save one picture and judge the file."""
-    suffix = "" if alone else case.name
-    saved = job.results.save_picture(attacked["pictures"][number], suffix)
-    job.results.save_picture(case.picture, f"{suffix}-original".lstrip("-"))
+    saved = _keep(job, made["pictures"][number], case, "", alone=alone)
+    _keep(job, case.picture, case, "original", alone=alone)
     before, after = (network(picture).softmax(1)[0] for picture in (case.picture, saved))
     change = changes(case.picture, saved)[0]
     fooled = bool(goal.met(network(saved)))
@@ -179,20 +201,29 @@ def _row(
         "fooled": fooled,
         "right_before": int(before.argmax()) == int(goal.labels),
         "margin": (answers[0] - answers[-1]).item(),
-        "fooled_before_saving": bool(attacked["worked"][number]),
+        "fooled_before_saving": bool(made["worked"][number]),
         "answer_before": network.class_name(int(before.argmax())),
         "probability_before": before.max().item(),
         "answer": network.class_name(best),
         "probability": after[best].item(),
-        "how": attacked["how"][number],
-        "queries": int(attacked["queries"][number]),
-        "steps": int(attacked["gradients"][number]),
+        "epsilon": made["epsilon"][number].item(),
+        "by": made["by"][number] if fooled else "",
+        "how": made["how"][number],
+        "queries": int(made["queries"][number]),
+        "steps": int(made["gradients"][number]),
         **vars(change),
         "linf_levels": round(change.linf * 255),
         "saved": saved,
         "top_before": _top(network, before),
         "top": _top(network, after),
     }
+
+
+def _keep(job: Job, picture: Tensor, case: Case, what: str, *, alone: bool) -> Tensor:
+    """Save a picture of a case: beside the result, or of many in a folder of their own."""
+    if alone:
+        return job.results.save_picture(picture, what)
+    return job.results.save_part(picture, f"{case.name}-{what}" if what else case.name)
 
 
 def _top(network: Network, probabilities: Tensor, count: int = 5) -> list[dict[str, Any]]:
@@ -209,13 +240,13 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
     for number, (case, row) in enumerate(zip(cases, rows, strict=True)):
         change = (row["saved"] - case.picture)[0]
         shown, factor = _shown(config, change)
-        job.results.save_picture(shown, "change" if len(cases) == 1 else f"{case.name}-change")
+        _keep(job, shown, case, "change", alone=len(cases) == 1)
         if number >= COMPARED:
             continue
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
             f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
-            f"change x {factor:.0f}",
+            f"{row['linf_levels']} of 255, shown x {factor:.0f}",
             f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
         ]
     beside = 1 if len(cases) <= 4 else 2 if len(cases) <= 16 else 3
@@ -244,10 +275,10 @@ def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
     failed = torch.tensor([number for number, row in enumerate(rows) if not row["fooled"]], dtype=torch.long)
     for number in failed.tolist():
         job.warn(f"{rows[number]['picture']}: {config.attack} did not fool {network.name}; the saved picture is no success.")
-    if not len(failed) or config.attack in ("square", "universal") or not config.check or config.budget is None:
+    if not len(failed) or config.attack in ("square", "universal", "autoattack") or not config.check or config.budget is None:
         return
     where = failed.to(pictures.device)
-    problem = Problem(network, pictures[where], goal.at(failed), _budget(config))
+    problem = Problem(network, pictures[where], goal.at(failed), _bounds(config)[-1])
     hits = problem.margin(square(problem, queries=config.check, seed=config.seed), problem.everything) > 0
     for number in failed[hits].tolist():
         job.warn(
@@ -257,7 +288,7 @@ def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
 
 
 def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> None:
-    shares = accuracy_by_budget(network, pictures, goal, _budget(config).norm, config.budgets, partial(_attack, config))
+    shares = accuracy_by_budget(network, pictures, goal, _bounds(config)[-1].norm, config.budgets, partial(_attack, config))
     job.check_interrupt()
     job.results.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
     levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
@@ -277,7 +308,7 @@ def _transfer(
         source = eight_bit(to_square(clean, other.size))
         with torch.no_grad():
             goal = Goal(other(source).argmax(1))
-        problem = Problem(other, source, goal, _budget(config), watch=Watch(should_stop=job.interrupted))
+        problem = Problem(other, source, goal, _bounds(config)[-1], watch=Watch(should_stop=job.interrupted))
         sources.append(source)
         made.append(quantize(problem, _attack(config, problem)).pictures)
         job.check_interrupt()

@@ -14,7 +14,9 @@ from torch import Tensor
 from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
-from cnnvis_cli.commands.shared.second_opinion import opinion, second_network, single_class
+from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
+from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
+from cnnvis_cli.commands.units.page import UnitSheet, both_ways, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
@@ -27,18 +29,17 @@ from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Phases, Pixels, noise
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.optim.transforms import affine
-from cnnvis_cli.engine.pixels import to_bytes
-from cnnvis_cli.engine.units.facets import facet_means
+from cnnvis_cli.engine.pixels import eight_bit, to_bytes
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.pictures.find import find_pictures
-from cnnvis_cli.pictures.read import read, to_square
-from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
-from cnnvis_cli.pictures.sheet import sheet
+from cnnvis_cli.pictures.read import to_square
+from cnnvis_cli.pictures.sheet import Sheet, sheet
 from cnnvis_cli.pictures.write import to_image
 
 # Seeds, and pictures to start from (B, 3, size, size) if any.
 Prior = Callable[[Sequence[int], Tensor | None], Parameterization]
+# Side of a tile of a sheet in pixels: smaller pictures are enlarged.
+_LEAST_TILE = 96
 # A canvas is scored by so many crops of the saved file.
 SCORED_CROPS = 16
 
@@ -51,6 +52,12 @@ class Wanted:
     seed: int
     start: Tensor | None
     caption: str
+    face: Face | None = None
+
+    @property
+    def asked(self) -> Objective:
+        """The objective, with the pull of the facet if it is of one."""
+        return self.objective if self.face is None else self.objective + self.face.facet.pull()
 
 
 def run(config: MaximizeConfig, job: Job) -> None:
@@ -92,6 +99,8 @@ def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
             raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
         shares = np.linspace(0, 1, config.interpolate + 2).tolist()
         found = [found[0] * (1 - share) + found[1] * share for share in shares]
+    if config.show == "unit":
+        return both_ways(found, network)
     return found if config.maximize else [-objective for objective in found]
 
 
@@ -104,16 +113,12 @@ def _read_vector(text: str) -> Tensor:
 
 def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
     if config.start == "facets":
-        side = network.size
-        examples = torch.cat([to_square(job.inputs.read(source), side) for source in find_pictures(config.pictures)])
-        if len(examples) < config.facets:
-            raise UserError(f"{config.facets} facets need at least as many pictures; {config.pictures} has {len(examples)}.")
         return [
-            Wanted(objective, config.seed, to_square(mean[None], size), f"{objective.label} facet {number}")
+            Wanted(objective, config.seed, to_square(face.facet.mean[None], size), f"{objective.label}\nfacet {number}", face)
             for objective in wanted
-            for number, mean in enumerate(facet_means(network, objective, examples, config.facets, seed=config.seed))
+            for number, face in enumerate(faces_of(job, network, objective, config.pictures, config.facets, config.seed))
         ]
-    start = _start(config, job, size)
+    start = _start(config, job, network, size)
     return [
         Wanted(objective, config.seed + number, start, objective.label + (f" ({number})" if config.diversity > 1 else ""))
         for objective in wanted
@@ -121,12 +126,13 @@ def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence
     ]
 
 
-def _start(config: MaximizeConfig, job: Job, size: int) -> Tensor | None:
+def _start(config: MaximizeConfig, job: Job, network: Network, size: int) -> Tensor | None:
     """(1, 3, size, size), or None for noise."""
     if config.start == "noise":
         return None
     if config.start in ("grey", "zero"):
-        return torch.full((1, 3, size, size), regularizers.GREY if config.start == "grey" else 0.0, device=job.inputs.device)
+        color = network.mean_color if config.start == "zero" else torch.full((3,), regularizers.GREY)
+        return color.view(1, 3, 1, 1).expand(1, 3, size, size).to(job.inputs.device)
     return to_square(job.inputs.read_one(config.start), size)
 
 
@@ -171,16 +177,14 @@ def _regularized(config: MaximizeConfig, objective: Objective) -> Objective:
 
 def _together(batch: Sequence[Wanted]) -> Objective:
     """One objective for the batch, each picture with its own."""
-    same = all(unit.objective is batch[0].objective for unit in batch)
-    return batch[0].objective if same else objectives.each([unit.objective for unit in batch])
+    same = all(unit.objective is batch[0].objective and unit.face is None for unit in batch)
+    return batch[0].objective if same else objectives.each([unit.asked for unit in batch])
 
 
 def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], size: int, prior: Prior | None) -> Loop:
     objective = _regularized(config, _together(batch))
     if config.diversity > 1:
-        layer = config.diversity_layer or next(iter(batch[0].objective.layers))
-        if not network.layer(layer).spatial and not config.diversity_layer:
-            layer = [name for name, known in network.layers.items() if known.spatial][-1]
+        layer = gram_layer(network, batch[0].objective, config.diversity_layer)
         objective = objective + config.diversity_weight * objectives.diversity(layer)
     generator = torch.Generator().manual_seed(config.seed)
     moves = config.jitter or config.rotate or config.zoom
@@ -200,7 +204,7 @@ def _loop(config: MaximizeConfig, network: Network, batch: Sequence[Wanted], siz
         evaluate=value_gradient(network, objective, transform=transform, crops=crops, generator=generator),
         steps=config.steps,
         update=config.update,
-        rate=config.rate,
+        rate=config.first_rate,
         generator=generator,
         gradient=regularizers.center_bias(size, size, config.center_bias) if config.center_bias else None,
         after_step=after,
@@ -262,28 +266,35 @@ def _save(
     starts: Tensor,
 ) -> None:
     silent = _warn_of_silence(job, units, outcomes)
-    captions = [unit.caption + (" (never active)" if still else "") for unit, still in zip(units, silent, strict=True)]
-    if len(units) == 1:
-        saved = [job.results.save_picture(pictures[0])]
-    else:
-        page = sheet(list(pictures), captions, columns=config.columns)
-        reloaded = job.results.save_image(page.image)
-        job.record.tiles = [list(box) for box in page.boxes]
-        saved = [page.tile(reloaded, number) for number in range(len(units))]
     asked = any(single_class(unit.objective) is not None for unit in units)
     second = second_network(config, config.seen_by, job) if asked else None
+    if second is not None:
+        job.results.tell(f"seen by {second.name}")
+
+    def seen(unit: Wanted, picture: Tensor) -> dict[str, Any]:
+        index = single_class(unit.objective)
+        if second is None or index is None:
+            return {}
+        return opinion(second, _views(config, second, picture), network.class_name(index))
+
+    captions = [
+        _caption(unit, still, seen(unit, eight_bit(picture)), alone=len(units) == 1)
+        for unit, still, picture in zip(units, silent, pictures.split(1), strict=True)
+    ]
+    saved = _saved(config, job, network, units, pictures, captions)
+    if len(units) > 1 and (units[0].face or config.diversity > 1):
+        found = [unit.objective for unit in units]
+        note_facets(job, network, found, saved, [unit.face for unit in units], config.diversity_layer)
     rows = []
     for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
         views = _views(config, network, picture)
         value = score(network, unit.objective, views).mean().item()
-        row = {"objective": unit.objective.label, "value": value, "start": start, **_class_score(network, unit, views)}
-        if second is not None and (index := single_class(unit.objective)) is not None:
-            row |= opinion(second, _views(config, second, picture), network.class_name(index))
-        rows.append(row)
+        row = {"objective": unit.objective.label, "value": value, "start": start}
+        rows.append(row | class_score(network, unit.objective, views) | seen(unit, picture))
     job.scores.update(
         rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
     )
-    if (best := _best_sample(network, units[0].objective)) is not None:
+    if (best := best_sample(network, units[0].objective)) is not None:
         job.scores["best_sample"] = best
     job.record.trace = [outcome.means for outcome in outcomes] if len(outcomes) > 1 else outcomes[0].means
     job.record.stopped = [outcome.stopped for outcome in outcomes]
@@ -291,28 +302,39 @@ def _save(
     describe(job.record, [unit.objective for unit in units])
 
 
-def _class_score(network: Network, unit: Wanted, views: Tensor) -> dict[str, float]:
-    """Mean probability over the views and its rank (1: the most likely) where the objective is a single class."""
-    if (index := single_class(unit.objective)) is None:
-        return {}
-    with torch.no_grad():
-        probabilities = network(views).softmax(1).mean(0)
-    return {
-        "probability": probabilities[index].item(),
-        "rank": int((probabilities > probabilities[index]).sum()) + 1,
-    }
+def _page(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], shown: Tensor, captions: Sequence[str]
+) -> Sheet:
+    faces = [unit.face for unit in units if unit.face is not None]
+    if config.show == "unit":
+        return unit_sheet(job, network, [unit.objective for unit in units], shown, captions, config.pictures)
+    if faces:
+        return face_sheet(list(shown), captions, faces)
+    return sheet(list(shown), captions, columns=config.columns)
 
 
-def _best_sample(network: Network, objective: Objective) -> dict[str, Any] | None:
-    """The sample picture that the objective likes best: what a natural picture reaches. For a class among pictures of it; None
-    where there are none."""
-    sources = [sample(name) for name in SAMPLES]
-    if any(term.kind in ("class", "prob") for term in objective.terms):
-        names = {part.strip().lower() for term in objective.terms for part in term.name.split(",")}
-        sources = [source for source in labelled_samples() if source.label.replace("_", " ").lower() in names]
-    if not sources:
-        return None
-    examples = torch.cat([to_square(read(source), network.size) for source in sources]).to(network.device)
-    values = score(network, objective, examples)
-    best = int(values.argmax())
-    return {"name": sources[best].address, "value": values[best].item()}
+def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool) -> str:
+    """What a tile is asked for (alone, the line under the figure says it), and what a second network sees in it."""
+    lines = [] if alone else [unit.caption]
+    if still:
+        lines.append("(never active)")
+    if opinion.get("seen_probability") is not None:
+        seen, share = opinion["seen_as"].partition(",")[0], f"{opinion['seen_probability']:.0%}"
+        lines += [f"seen as {seen} {share}"] if opinion["seen_rank"] == 1 else [f"seen as {seen}", f"(asked for: {share})"]
+    return "\n".join(lines)
+
+
+def _saved(
+    config: MaximizeConfig, job: Job, network: Network, units: Sequence[Wanted], pictures: Tensor, captions: Sequence[str]
+) -> list[Tensor]:
+    """The pictures (1, 3, H, W) as they were saved, on a sheet; one alone without a line under it."""
+    if len(pictures) == 1 and not config.titles:
+        return [job.results.save_picture(pictures[0])]
+    zoom = -(-_LEAST_TILE // pictures.shape[-1])  # by whole pixels, so that what was saved can be judged
+    shown = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    page = _page(config, job, network, units, shown, captions)
+    reloaded = job.results.save_image(page.image)
+    if isinstance(page, UnitSheet):
+        page.save_table(job)
+    job.record.tiles = [list(box) for box in page.boxes]
+    return [page.tile(reloaded, number)[..., ::zoom, ::zoom] for number in range(len(pictures))]

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from cnnvis_cli.commands.heat.many import MapSheet, folders_are_classes
 from cnnvis_cli.commands.shared import heat_views
 from cnnvis_cli.commands.shared.described import shows
 from cnnvis_cli.commands.shared.fill import parse_fill
-from cnnvis_cli.commands.shared.heat_views import MapSheet, View
+from cnnvis_cli.commands.shared.heat_views import View
 from cnnvis_cli.config.occlude import OccludeConfig
 from cnnvis_cli.engine.attribution.occlusion import Occlusion, fill_image, occlude
 from cnnvis_cli.engine.attribution.targets import Target, resolve_target
@@ -22,7 +23,7 @@ from cnnvis_cli.pictures.read import find_pictures
 def run(config: OccludeConfig, job: Job) -> None:
     network = job.inputs.network(config)
     sources = find_pictures(config.image)
-    maps, rows = MapSheet(network.size), []
+    maps, rows = MapSheet(network.size, folders_are_classes(sources)), []
     for view in heat_views.views(job, network, sources, config.size, config.crop):
         target = resolve_target(config.target, network, view.seen)
         found = _occlude(config, job, network, view, target)
@@ -32,10 +33,10 @@ def run(config: OccludeConfig, job: Job) -> None:
         if len(sources) == 1:
             _save_one(config, job, view, target, found, rows[0])
         else:
-            maps.add(view, view.enlarge(found.heat), target.label, heat_views.caption(target, rows[-1]["value"]))
+            said = heat_views.caption(target, rows[-1]["value"])
+            rows[-1] |= maps.add(view, view.enlarge(found.heat), target.label, said)
     if len(sources) > 1:
-        job.results.save_image(maps.sheet())
-        job.results.save_image(maps.mean_sheet(), "means")
+        maps.save(job)
     heat_views.record(job, rows)
 
 

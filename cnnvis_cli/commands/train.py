@@ -11,7 +11,7 @@ from cnnvis_cli.jobs.job import Job
 
 
 def run(config: TrainConfig, job: Job) -> None:
-    if config.kind == "stylizer":
+    if config.kind in ("stylizer", "painter"):
         train_painting(config, job)
     elif config.kind == "decoder":
         train_decoder(config, job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -96,6 +96,8 @@ class CommandConfig(BaseModel):
     preset_key: ClassVar[str] = "preset"
     # What keys need to have an effect: all of these conditions. (What is switched off, 0 or false, needs none.)
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {}
+    # Keys that `words` tells.
+    told: ClassVar[tuple[str, ...]] = ()
 
     name: FileName = Field("", description="file name of the result, without suffix; made from the settings if empty")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="every random choice follows from it")
@@ -139,14 +141,93 @@ class CommandConfig(BaseModel):
             raise PydanticCustomError("no_effect", "{first}", {"first": next(iter(refused.values())), "refused": refused})
         return self
 
+    def words(self) -> list[str]:
+        """What the result is of, network first: for its file name and for the line on its figures."""
+        return ["result"]
+
+    def changes(self) -> list[str]:
+        """`KEY-VALUE` of what differs from the defaults, or the preset's, and is not told by the words."""
+        preset = self.presets.get(str(getattr(self, self.preset_key, "")), {})
+        found = []
+        for key, field in type(self).model_fields.items():
+            value, usual = getattr(self, key), preset.get(key, field.default)
+            if key not in self.told and key not in _UNTOLD and not _same(value, usual):
+                found.append(_change(key, value))
+        return found
+
     def slug(self) -> str:
-        """A readable file name for the result when `name` is empty."""
-        return "result"
+        """A readable file name for the result when `name` is empty: other settings, another name."""
+        return "_".join([*self.words(), *self.changes()])
 
 
 def _same(value: Any, written: Any) -> bool:
     """Whether a value is what a preset says; a preset writes lists where the config has tuples."""
     return bool(value == (tuple(written) if isinstance(written, list) else written))
+
+
+# How a result is made and written, not what it shows: in no name.
+_UNTOLD = frozenset(
+    (
+        "name",
+        "titles",
+        "batch",
+        "columns",
+        "check",
+        "save_every",
+        "memory_format",
+        "index",
+        "cache",
+        "timeout",
+        "retries",
+        "raw",
+    )
+)
+
+
+def _change(key: str, value: Any) -> str:
+    """`steps-100`, `segment`, `no-score`, `style_layers-relu1_1+relu2_1`."""
+    key = key.replace("_", "-")
+    if isinstance(value, bool):
+        return key if value else f"no-{key}"
+    if isinstance(value, Mapping):
+        return f"{key}-" + "+".join(f"{name}-{item}" for name, item in value.items())
+    parts = value if isinstance(value, list | tuple) else [value]
+    return f"{key}-" + "+".join(_number(part) if isinstance(part, float) else stem(str(part)) for part in parts)
+
+
+def _number(value: float) -> str:
+    """At most four digits; levels of an 8-bit picture as `4-255`."""
+    short, levels = f"{value:.4g}", round(255 * value)
+    return f"{levels}-255" if float(short) != value and abs(255 * value - levels) < 1e-3 else short
+
+
+def stem(what: str) -> str:
+    """The name of a picture or a file, for file names; other words as they are."""
+    parts = [part for part in what.removeprefix("sample:").split("/") if part and not set(part) & set("*?[")]
+    last = parts[-1] if parts else ""
+    return PurePath(last).stem if PurePath(last).suffix.lower() in _ENDINGS else last
+
+
+# Endings of files that are no part of what they are called.
+_ENDINGS = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"),
+    *(
+        ".mp4",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".npy",
+        ".pth",
+        ".pt",
+        ".safetensors",
+        ".onnx",
+        ".txt",
+        ".json",
+        ".yaml",
+        ".yml",
+    ),
+)
 
 
 class NetworkConfig(CommandConfig):
@@ -164,6 +245,7 @@ class NetworkConfig(CommandConfig):
     memory_format: Literal["channels_last", "contiguous"] = Field(
         "channels_last", description="how activations lie in memory; the first was faster for nearly every family"
     )
+    titles: bool = Field(True, description="a line under each figure that says what it shows")
 
 
 class CollectionConfig(NetworkConfig):
@@ -179,5 +261,4 @@ def collection_name(what: Sequence[str]) -> str:
     """A short name for where pictures come from, for file names."""
     if not what:
         return "none"
-    first = what[0].removeprefix("sample:").rstrip("/*") or "samples"
-    return Path(first).name + ("+" if len(what) > 1 else "")
+    return (stem(what[0]) or "samples") + ("+" if len(what) > 1 else "")

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out, stem
 from cnnvis_cli.config.conditions import Condition, above, given
 
 
 class DreamConfig(NetworkConfig):
     """Raise what a layer, a channel, a neuron, a class or a sum of them sees in a picture, over octaves."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "objective", "layers", "guide")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "objective": (Condition("layers", ((),), words="one dream, without layers"),),
@@ -63,7 +65,6 @@ class DreamConfig(NetworkConfig):
             raise ValueError(f"smallest {self.smallest} is more than the size of {self.size}: there would be no other octave")
         return self
 
-    def slug(self) -> str:
-        of = self.image.removeprefix("sample:").rsplit("/", 1)[-1]
-        guide = "_guide-" + self.guide.removeprefix("sample:").rsplit("/", 1)[-1] if self.guide else ""
-        return f"{self.model}_{of}_{'-'.join(self.layers) or self.objective}{guide}{'_zoom' if self.zoom else ''}"
+    def words(self) -> list[str]:
+        guide = [f"guide-{stem(self.guide)}"] if self.guide else []
+        return [self.model, stem(self.image), "-".join(self.layers) or self.objective, *guide]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, NumberList, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, NumberList, Text, TextList, stem
 from cnnvis_cli.config.conditions import Condition, given, only_with
 
 Preset = Literal["default", "nguyen2015-mnist-direct", "nguyen2015-mnist-cppn", "nguyen2015-imagenet-cppn"]
@@ -16,6 +16,8 @@ _PAPER = {"strategy": "map_elites", "goal": None}
 
 class EvolveConfig(NetworkConfig):
     """Nguyen, Yosinski, Clune 2015, "Deep Neural Networks are Easily Fooled"."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "evaluator", "encoding", "targets", "preset")
 
     # Numbers of the paper (sections 2.2 and 3) and, where it is silent, of the authors' code. Deviations in configs/evolve/.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -110,7 +112,7 @@ class EvolveConfig(NetworkConfig):
         """Whether the judge is a file.onnx."""
         return self.evaluator.endswith(".onnx")
 
-    def slug(self) -> str:
-        judge = self.evaluator.rpartition("/")[2] if self.evaluator else self.model
-        what = f"_{'-'.join(self.targets)}" if self.targets else ""
-        return f"{judge}_{self.encoding}{what}" + ("" if self.preset == "default" else f"_{self.preset}")
+    def words(self) -> list[str]:
+        judge = stem(self.evaluator) if self.evaluator else self.model
+        preset = [] if self.preset == "default" else [self.preset]
+        return [judge, self.encoding, *(["-".join(self.targets)] if self.targets else []), *preset]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from cnnvis_cli.config.base import NetworkConfig, Text
 
 class FiltersConfig(NetworkConfig):
     """The weights of a convolution as pictures: in colour where it reads colours, else grey, one per input channel."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "layer")
 
     layer: Text = Field("", description="a convolution; the first if empty")
     channel: Text = Field("", description="which filters: 7, '1,5,9' or 0-63; all (of deeper layers the first 16) if empty")
@@ -23,5 +25,5 @@ class FiltersConfig(NetworkConfig):
     columns: int | None = Field(None, ge=1, description="columns of the sheet of coloured filters")
     raw: bool = Field(False, description="write the weights as .npy")
 
-    def slug(self) -> str:
-        return f"{self.model}_{self.layer or 'first'}{'_' + self.sort if self.sort != 'none' else ''}"
+    def words(self) -> list[str]:
+        return [self.model, self.layer or "first"]

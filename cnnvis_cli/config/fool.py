@@ -8,14 +8,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, stem
 from cnnvis_cli.config.conditions import Condition, only_with, other_than
 
-Attack = Literal["ascent", "fgsm", "ifgsm", "pgd", "momentum", "lbfgs", "deepfool", "carlini-wagner", "square", "universal"]
+Attack = Literal[
+    "ascent", "fgsm", "ifgsm", "pgd", "momentum", "lbfgs", "deepfool", "carlini-wagner", "square", "universal", "autoattack"
+]
 # Attacks that look for the smallest change: without epsilon they have no budget.
 UNBOUNDED = ("ascent", "lbfgs", "deepfool", "carlini-wagner")
 # Attacks that go on until the network is sure (`confidence`).
 UNTIL_SURE = ("ascent", "ifgsm", "pgd", "momentum")
+# Budgets of a short search for the least one that fools.
+_LINF, _L2 = ("1/255", "2/255", "3/255", "4/255", "6/255", "8/255"), (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
 
 
@@ -46,6 +50,8 @@ class FoolConfig(NetworkConfig):
     What counts is the saved 8-bit PNG, read and judged again.
     """
 
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "attack", "target")
+
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "steps": (other_than("attack", "fgsm", "square"),),
         "rate": (only_with("attack", *UNTIL_SURE, "carlini-wagner", "universal"),),
@@ -58,8 +64,10 @@ class FoolConfig(NetworkConfig):
         "kappa": (only_with("attack", "carlini-wagner"),),
         "searches": (only_with("attack", "carlini-wagner", "lbfgs"),),
         "constant": (only_with("attack", "carlini-wagner", "lbfgs"),),
-        "queries": (only_with("attack", "square"),),
-        "check": (other_than("attack", "square", "universal"),),
+        "queries": (only_with("attack", "square", "autoattack"),),
+        "aims": (only_with("attack", "autoattack"),),
+        "target": (other_than("attack", "autoattack"),),
+        "check": (other_than("attack", "square", "universal", "autoattack"),),
     }
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders, sample:NAME, or noise")
@@ -71,13 +79,13 @@ class FoolConfig(NetworkConfig):
     attack: Attack = Field("pgd", description="how: see README")
     norm: Literal["linf", "l2"] = Field("linf", description="linf: largest change of a value; l2: length of the change")
     epsilon: Fraction | None = Field(
-        None, gt=0, description="budget, for values from 0 to 1, e.g. 4/255; default 8/255 (linf), 2 (l2), none for ascent, "
-        "lbfgs, deepfool, carlini-wagner",
+        None, gt=0, description="budget, for values from 0 to 1, e.g. 4/255; if empty the least of 1/255 to 8/255 (linf) or "
+        "0.25 to 2 (l2) that fools (universal: the largest), and no bound for ascent, lbfgs, deepfool, carlini-wagner",
     )  # fmt: skip
     steps: int | None = Field(None, ge=1, description="gradient steps at most; the attack's own default if empty")
     rate: Fraction | None = Field(None, gt=0, description="step size; the attack's own default if empty")
     confidence: float = Field(
-        0.9, ge=0, lt=1, description="go on until the network gives the wrong class this probability (ascent to pgd; 0: any)"
+        0.5, ge=0, lt=1, description="go on until the network gives the wrong class this probability (ascent to pgd; 0: any)"
     )
     restarts: int = Field(1, ge=1, description="random starts of pgd")
     momentum: float = Field(1.0, ge=0, description="of attack=momentum")
@@ -87,7 +95,8 @@ class FoolConfig(NetworkConfig):
     kappa: float = Field(0.0, ge=0, description="margin of logits that carlini-wagner asks for")
     searches: int = Field(6, ge=1, description="values of the constant that carlini-wagner and lbfgs try")
     constant: float = Field(0.1, gt=0, description="their first one")
-    queries: int = Field(1000, ge=1, description="what square may ask")
+    queries: int | None = Field(None, ge=1, description="what square may ask; 1000 if empty, of autoattack 5000")
+    aims: int = Field(9, ge=1, le=1000, description="likeliest wrong classes that autoattack aims at")
     check: int = Field(100, ge=0, description="queries of a black-box check where a gradient attack failed (0: none)")
     size: int | None = Field(None, ge=8, le=4096, description="side in pixels; the network's own if empty")
     batch: int = Field(16, ge=1, description="pictures attacked at once")
@@ -123,13 +132,24 @@ class FoolConfig(NetworkConfig):
         return self
 
     @property
+    def asks(self) -> int:
+        """What a black box may ask."""
+        return self.queries or (5000 if self.attack == "autoattack" else 1000)
+
+    @property
+    def tried(self) -> tuple[float | None, ...]:
+        """The epsilons that are tried, rising, until one fools; None for no bound."""
+        if self.budget is None or self.epsilon is not None or self.attack in ("universal", "autoattack"):
+            return (self.budget,)
+        return tuple(map(fraction, _LINF)) if self.norm == "linf" else _L2
+
+    @property
     def budget(self) -> float | None:
-        """Epsilon, or its default; None for no bound."""
+        """Epsilon, or the largest that is tried; None for no bound."""
         if self.epsilon is not None or self.attack in UNBOUNDED:
             return self.epsilon
-        return fraction("8/255") if self.norm == "linf" else 2.0
+        return fraction(_LINF[-1]) if self.norm == "linf" else _L2[-1]
 
-    def slug(self) -> str:
-        what = self.image[0].removeprefix("sample:") if len(self.image) == 1 else f"{len(self.image)}-pictures"
-        stem = PurePath(what).stem or "pictures"
-        return f"{self.model}_{stem}_{self.attack}" + (f"_{self.target}" if self.target else "")
+    def words(self) -> list[str]:
+        what = (stem(self.image[0]) or "pictures") if len(self.image) == 1 else f"{len(self.image)}-pictures"
+        return [self.model, what, self.attack, *filter(None, [self.target])]

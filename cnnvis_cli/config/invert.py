@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, spelled_out, stem
 from cnnvis_cli.config.conditions import Condition, above, only_with
 
 
 class InvertConfig(NetworkConfig):
     """argmin over x of |Phi(x) - Phi0|^2 / |Phi0|^2 + priors, each in units of natural pictures (Mahendran, Vedaldi 2015)."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "code", "mean", "layers")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "image": (Condition("of_a_picture", (True,), words="a picture's own code", instead="with code or mean"),),
@@ -105,7 +107,5 @@ class InvertConfig(NetworkConfig):
         """Whether what follows the layer is looked at."""
         return self.channels or bool(self.prune)
 
-    def slug(self) -> str:
-        of = self.code or self.mean or self.image
-        extra = "".join([f"_x{self.count}" if self.count > 1 else "", "_channels" if self.channels or self.prune else ""])
-        return f"{self.model}_{of.removeprefix('sample:').rsplit('/', 1)[-1]}_{'-'.join(self.layers)}{extra}"
+    def words(self) -> list[str]:
+        return [self.model, stem(self.code or self.mean or self.image), "-".join(self.layers)]

@@ -13,11 +13,16 @@ from cnnvis_cli.config.conditions import Condition, above, only_with
 Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
 
+# Adam's step: from noise, and from a picture.
+_ADAM, _SLOW = 0.05, 0.01
+
 _CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
 
 
 class MaximizeConfig(NetworkConfig):
     """argmax over x of objective(x) - regularizers(x) ."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "maximize", "objective", "preset")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # Erhan, Bengio, Courville, Vincent 2009: plain gradient ascent from noise; there with a norm constraint.
@@ -38,11 +43,8 @@ class MaximizeConfig(NetworkConfig):
         },
         # Olah, Mordvintsev, Schubert 2017: Fourier basis, decorrelated colour, random transforms. These are the defaults.
         "olah2017": {},
-        # Nguyen, Yosinski, Clune 2016: starts from mean pictures of clusters, jitter, total variation, centre bias.
-        "nguyen2016": {
-            "start": "facets", "facets": 4, "center_bias": 0.5, "parameterization": "pixels", "update": "normalized",
-            "rate": 0.004, "tv": 40.0, "jitter": 4.0, "rotate": 0.0, "zoom": 0.0, "steps": 200,
-        },
+        # Nguyen, Yosinski, Clune 2016: from mean pictures of clusters, centre bias; there on pixels, with total variation.
+        "nguyen2016": {"start": "facets", "facets": 4, "center_bias": 0.5, "rate": 0.03, "steps": 128},
         # Fel et al. 2023 (MACO): phases alone over magnitudes of natural pictures, crops of a canvas, the rest fades.
         "fel2023": {
             "parameterization": "phases", "crops": 8, "fade": True, "steps": 150, "rate": 0.15, "jitter": 0.0, "rotate": 0.0,
@@ -60,7 +62,10 @@ class MaximizeConfig(NetworkConfig):
         "diversity_layer": (above("diversity", 1),),
         "pictures": (
             Condition(
-                "reads_pictures", (True,), words="start=facets or parameterization=phases", instead="with neither of the two"
+                "reads_pictures",
+                (True,),
+                words="start=facets, parameterization=phases or show=unit",
+                instead="with none of the three",
             ),
         ),
         "facets": (only_with("start", "facets"),),
@@ -71,6 +76,9 @@ class MaximizeConfig(NetworkConfig):
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
     preset: Preset = Field("olah2017", description="defaults of a paper")
     maximize: bool = Field(True, description="false looks for the minimum")
+    show: Literal["picture", "unit"] = Field(
+        "picture", description="unit: a page of each: what raises it, what lowers it, its best patches, their guided backprop"
+    )
     size: int | None = Field(
         None,
         ge=8,
@@ -81,13 +89,19 @@ class MaximizeConfig(NetworkConfig):
     update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
         "adam", description="gradient: x + rate*g; normalized: g over its mean magnitude; sign: x + rate*sign(g)"
     )
-    rate: float = Field(0.05, gt=0, description="step size")
+    rate: float | None = Field(
+        None,
+        gt=0,
+        description="step size; if empty 0.05 (adam), 1 (lbfgs), else what first moves values by 0.004 on average",
+    )
     parameterization: Literal["fourier", "pixels", "phases", "decoder"] = Field(
         "fourier",
         description="how it is written down; phases: over natural pictures' magnitudes; decoder: as a code (Nguyen 2016)",
     )
     decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
-    start: Text = Field("noise", description="noise, grey, zero, facets, or a picture (file or sample:NAME)")
+    start: Text = Field(
+        "noise", description="noise, grey, zero (of the network's input), facets, or a picture (file or sample:NAME)"
+    )
     noise: float = Field(0.01, gt=0, description="standard deviation of the starting noise (pixels: of values around grey)")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared distance from grey")
     lp: float = Field(0.0, ge=0, description="weight of the mean p-th power of the distance from grey")
@@ -119,10 +133,14 @@ class MaximizeConfig(NetworkConfig):
     diversity_weight: float = Field(1.0, ge=0, description="how much their Gram matrices must differ")
     diversity_layer: Text = Field("", description="layer of these Gram matrices; the objective's own if empty")
     interpolate: int = Field(0, ge=0, description="so many pictures on the way from a first objective to a second")
-    pictures: Text = Field("", description="folder or sample:NAME: what start=facets clusters, whose spectrum phases have")
+    pictures: Text = Field(
+        "", description="folder or sample:NAME: start=facets clusters it, phases has its spectrum, show=unit its patches"
+    )
     facets: int = Field(4, ge=1, le=64, description="clusters of start=facets")
     target: float | None = Field(None, description="stop when the objective reaches this")
-    patience: int | None = Field(None, ge=1, description="stop when it has not risen over so many steps")
+    patience: int | None = Field(
+        24, ge=1, description="stop when over so many steps it has risen by less than a fiftieth of its whole rise; null: never"
+    )
     frames: bool = Field(False, description="write the way as a GIF")
     every: int = Field(8, ge=1, description="steps between two frames")
     batch: int = Field(16, ge=1, description="pictures optimized at once")
@@ -142,9 +160,23 @@ class MaximizeConfig(NetworkConfig):
             raise ValueError("start=facets (preset nguyen2016) needs pictures=FOLDER")
         if self.size is not None and self.jitter > self.size:
             raise ValueError(f"jitter {self.jitter:g} shifts by more than the picture's side of {self.size}: take less")
+        if self.show == "unit" and (self.diversity > 1 or self.interpolate or self.start == "facets" or not self.maximize):
+            raise ValueError(
+                "show=unit raises and lowers each unit once: without diversity, interpolate, facets, maximize=false"
+            )
         if self.parameterization == "phases" and self.start != "noise":
             raise ValueError(f"parameterization=phases begins with random phases; start={self.start} has no effect")
         return self
+
+    @property
+    def first_rate(self) -> float | None:
+        """The step size, as asked for or of the update; None where it is to be measured."""
+        return self.rate or {"adam": _SLOW if self.from_picture else _ADAM, "lbfgs": 1.0}.get(self.update)
+
+    @property
+    def from_picture(self) -> bool:
+        """Whether it starts from a picture, which is to be recognized for the first steps."""
+        return self.start not in ("noise", "grey", "zero", "facets")
 
     @property
     def from_noise(self) -> bool:
@@ -154,8 +186,8 @@ class MaximizeConfig(NetworkConfig):
     @property
     def reads_pictures(self) -> bool:
         """Whether `pictures` is looked at."""
-        return self.start == "facets" or self.parameterization == "phases"
+        return self.start == "facets" or self.parameterization == "phases" or self.show == "unit"
 
-    def slug(self) -> str:
-        extra = "" if self.preset == "olah2017" else f"_{self.preset}"
-        return f"{self.model}_{'' if self.maximize else 'min-'}{self.objective}{extra}"
+    def words(self) -> list[str]:
+        preset = [] if self.preset == "olah2017" else [self.preset]
+        return [self.model, f"{'' if self.maximize else 'min-'}{self.objective}", *preset]

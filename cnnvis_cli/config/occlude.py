@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_name
 
 
 class OccludeConfig(NetworkConfig):
     """Cover one window of a picture after the other and see what the network makes of it."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "target")
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")
@@ -36,7 +38,6 @@ class OccludeConfig(NetworkConfig):
             raise ValueError(f"stride {self.stride} is larger than window {self.window}: pixels between would never be covered")
         return self
 
-    def slug(self) -> str:
-        first = self.image[0].removeprefix("sample:").rstrip("/").rpartition("/")[2].partition(".")[0] if self.image else ""
-        target = "" if self.target == "predicted" else f"_{self.target}"
-        return f"{self.model}_{first}{'+' if len(self.image) > 1 else ''}{target}"
+    def words(self) -> list[str]:
+        target = [] if self.target == "predicted" else [self.target]
+        return [self.model, collection_name(self.image), *target]

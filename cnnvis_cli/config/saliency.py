@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_name
 from cnnvis_cli.config.conditions import Condition, only_with
 
 Method = Literal[
@@ -24,6 +24,8 @@ Method = Literal[
 
 class SaliencyConfig(NetworkConfig):
     """Which pixels of a picture a class or a unit depends on."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "image", "target", "method")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         "layer": (only_with("method", "grad_cam", "guided_grad_cam"),),
@@ -51,7 +53,6 @@ class SaliencyConfig(NetworkConfig):
     sanity: bool = Field(False, description="how the map changes when the weights are randomized")
     raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
 
-    def slug(self) -> str:
-        first = self.image[0].removeprefix("sample:").rstrip("/").rpartition("/")[2].partition(".")[0] if self.image else ""
-        target = "" if self.target == "predicted" else f"_{self.target}"
-        return f"{self.model}_{first}{'+' if len(self.image) > 1 else ''}_{self.method}{target}"
+    def words(self) -> list[str]:
+        target = [] if self.target == "predicted" else [self.target]
+        return [self.model, collection_name(self.image), self.method, *target]

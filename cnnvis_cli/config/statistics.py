@@ -45,7 +45,9 @@ class StatisticsConfig(NetworkConfig):
     smooth: bool | None = Field(
         None, description="softmax of activations first (Wang et al. 2021); on for ResNets and their like if not given"
     )
-    pooling: Literal["max", "average"] = Field("max", description="average: smoother gradients (Gatys)")
+    pooling: Literal["auto", "max", "average"] = Field(
+        "auto", description="average: smoother gradients (Gatys); auto: where the network's pools overlap, else max"
+    )
     padding: Literal["replicate", "reflect", "zeros"] = Field(
         "replicate", description="what convolutions see beyond the border; zeros draw a frame"
     )

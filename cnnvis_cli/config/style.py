@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cnnvis_cli.config.base import NumberList, Text, TextList
+from cnnvis_cli.config.base import NumberList, Text, TextList, stem
 from cnnvis_cli.config.conditions import Condition
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 
@@ -32,6 +32,8 @@ _WITH_STYLIZER = Condition("only_transfers", (False,), words="the optimizer and 
 
 class StyleConfig(StatisticsConfig):
     """The content of one picture in the style of others (Gatys, Ecker, Bethge 2015)."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "content", "style", "method", "stylizer", "grid")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         **dict.fromkeys((*OF_STATISTICS, "content_layers", "content_weights", "start", "grid"), (_OPTIMIZED,)),
@@ -153,24 +155,17 @@ class StyleConfig(StatisticsConfig):
                     del values[key]
         return type(self).model_validate(values)
 
-    def slug(self) -> str:
-        extra = "_grid" if self.grid else ""
+    def words(self) -> list[str]:
         styles = "+".join(map(stem, self.style))
-        if self.method in TRANSFERS and not extra:
-            return f"{self.method}_{stem(self.content.rstrip('/'))}_{styles}"
-        if self.in_one_pass and not extra:
-            default = type(self).model_fields["style"].default
-            return f"{stem(self.stylizer or DEFAULT_STYLIZER)}_{stem(self.content.rstrip('/'))}" + (
-                f"_{styles}" if self.style != default else ""
-            )
-        return f"{self.model}_{stem(self.content)}_{styles}{extra}"
+        grid = ["grid"] if self.grid else []
+        if self.method in TRANSFERS and not grid:
+            return [self.method, stem(self.content), styles]
+        if self.in_one_pass and not grid:
+            own = self.style == type(self).model_fields["style"].default
+            return [stem(self.stylizer or DEFAULT_STYLIZER), stem(self.content), *([] if own else [styles])]
+        return [self.model, stem(self.content), styles, *grid]
 
 
 def cells(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """What each cell of a grid changes, row by row: the last key varies along the rows."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def stem(what: str) -> str:
-    """The name of a picture, for file names."""
-    return what.removeprefix("sample:").rsplit("/", 1)[-1].rsplit(".", 1)[0]

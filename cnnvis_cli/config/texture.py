@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnnvis_cli.config.base import Text
+from cnnvis_cli.config.base import Text, stem
 from cnnvis_cli.config.conditions import Condition, only_with
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
-from cnnvis_cli.config.style import stem
 
 
 def _width_height(value: Any) -> Any:
@@ -29,6 +28,8 @@ Side = Annotated[int, Field(ge=32, le=16384)]
 
 class TextureConfig(StatisticsConfig):
     """More of a texture, of any size (Gatys, Ecker, Bethge 2015; Efros and Leung 1999; Efros and Freeman 2001)."""
+
+    told: ClassVar[tuple[str, ...]] = ("model", "method", "exemplar", "size")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         **{key: (only_with("method", "statistics"),) for key in (*OF_STATISTICS, "strip")},
@@ -65,7 +66,6 @@ class TextureConfig(StatisticsConfig):
             raise ValueError(f"window: {self.window} has no centre; take {self.window + 1}")
         return self
 
-    def slug(self) -> str:
+    def words(self) -> list[str]:
         how = self.model if self.method == "statistics" else self.method
-        extra = "_strip" if self.strip else "_tileable" if self.tileable else ""
-        return f"{how}_{stem(self.exemplar)}_{self.size[0]}x{self.size[1]}{extra}"
+        return [how, stem(self.exemplar), f"{self.size[0]}x{self.size[1]}"]

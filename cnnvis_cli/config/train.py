@@ -7,10 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated
+from cnnvis_cli.config.base import CommandConfig, NumberList, Text, TextList, _comma_separated, collection_name, stem
 from cnnvis_cli.config.conditions import Condition, only_with
 from cnnvis_cli.config.statistics import Duration
-from cnnvis_cli.config.style import stem
 
 SizeList = Annotated[tuple[Annotated[int, Field(ge=16, le=2048)], ...], BeforeValidator(_comma_separated)]
 CountList = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_comma_separated)]
@@ -40,6 +39,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "tv": 3.0,
         "judged": 48,
     },
+    "painter": {
+        "rate": 0.001,
+        "flat": 0.7,
+        "clip": 1.0,
+    },
     "network": {
         "size": (64,),
         "zoom": (0.6, 1.0),
@@ -55,10 +59,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 # Keys that mean something for one kind only.
 BELONGS: Mapping[str, tuple[str, ...]] = {
-    "stylizer": (
-        *("style", "style_scale", "strength", "statistic", "style_layers", "content_layers", "even", "pooling"),
-        *("norm", "only", "compare"),
-    ),
+    "stylizer": (*("style", "strength", "statistic", "style_layers", "content_layers", "even", "pooling", "only"),),
+    "painter": ("paintings", "adversarial", "content", "content_loss", "transformed", "autoencoder"),
     "masker": ("area", "gone"),
     "decoder": ("styles", "transfers", "stagewise", "skips"),
     "network": (
@@ -68,9 +70,11 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
 }
 # Keys that several kinds share, but not all.
 SHARED: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("model", "weights", "held_out"), ("stylizer", "decoder", "masker")),
-    **dict.fromkeys(("upsample", "blocks"), ("stylizer", "decoder")),
-    **dict.fromkeys(("tv", "width"), ("stylizer", "masker")),
+    **dict.fromkeys(("model", "weights", "held_out"), ("stylizer", "painter", "decoder", "masker")),
+    **dict.fromkeys(("upsample", "blocks"), ("stylizer", "painter", "decoder")),
+    **dict.fromkeys(("style_scale", "norm", "compare"), ("stylizer", "painter")),
+    "width": ("stylizer", "painter", "masker"),
+    "tv": ("stylizer", "masker"),
     "levels": ("decoder", "masker"),
 }
 
@@ -81,16 +85,17 @@ def not_of(kind: str) -> set[str]:
     return {*SHARED, *(key for keys in BELONGS.values() for key in keys)} - own
 
 
-_STEPS = {"stylizer": 120, "decoder": 300, "masker": 300, "network": 1000}
+_STEPS = {"stylizer": 120, "painter": 300, "decoder": 300, "masker": 300, "network": 1000}
 _UNLIMITED = 10_000_000
 
 
 class TrainConfig(CommandConfig):
     """A network that learns from pictures: a stylizer, a decoder or a masker for another network, or a classifier."""
 
-    kind: Literal["stylizer", "decoder", "masker", "network"] = Field(
+    kind: Literal["stylizer", "painter", "decoder", "masker", "network"] = Field(
         "stylizer",
-        description="stylizer: paints in one pass; decoder: pictures from codes; masker: an object's mask; network: classes",
+        description="stylizer, painter: paint in one pass, by statistics or a critic; decoder: pictures from codes; masker: "
+        "an object's mask; network: classes",
     )
     images: TextList = Field(
         ("sample:*",), min_length=1, description="what to learn from: folders, globs, files, samples, or lists of paths (.txt)"
@@ -144,7 +149,15 @@ class TrainConfig(CommandConfig):
     levels: TextList = Field(
         (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
-    area: float = Field(3.0, ge=0, description="weight of a mask's mean: more makes it smaller")
+    paintings: TextList = Field(("sample:flower",), min_length=1, description="what the critic of a painter knows: an artist")
+    adversarial: float = Field(1.0, ge=0, description="weight of pleasing the critic")
+    content: float = Field(2.0, ge=0, description="weight of what is kept of the photograph")
+    content_loss: Literal["style-aware", "perceptual", "pixels"] = Field(
+        "style-aware", description="kept in the painter's own code, in that of the model, or pixel by pixel"
+    )
+    transformed: float = Field(30.0, ge=0, description="weight of the means over 10 x 10 pixels")
+    autoencoder: float = Field(0.25, ge=0, lt=1, description="share of the run in which it only learns to copy")
+    area: float = Field(6.0, ge=0, description="weight of a mask's mean, from halfway on: more makes it smaller")
     gone: float = Field(5.0, ge=0, description="weight of what is left of the class without the mask")
     styles: TextList = Field(
         (), description="pictures whose statistics its codes are given too; else those of other photographs"
@@ -179,6 +192,11 @@ class TrainConfig(CommandConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = KINDS
     preset_key: ClassVar[str] = "kind"
+    # What it learned from and how long is in its card.
+    told: ClassVar[tuple[str, ...]] = (
+        *("kind", "model", "style", "paintings", "architecture", "start", "images", "held_out", "leave_out", "test", "names"),
+        *("steps", "budget", "judged"),
+    )
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
         **{key: (only_with("kind", kind),) for kind, keys in BELONGS.items() for key in keys},
         **{key: (only_with("kind", "network"), only_with("attack", "fast", "pgd")) for key in ("bound", "epsilon", "ramp")},
@@ -214,14 +232,11 @@ class TrainConfig(CommandConfig):
                 return number
         return len(shares) - 1
 
-    def slug(self) -> str:
+    def words(self) -> list[str]:
+        if self.kind == "painter":
+            return ["painter", collection_name(self.paintings)]
         if self.kind == "stylizer":
-            return (
-                f"{'+'.join(map(stem, self.style))}_{self.norm}" if self.norm != "instance" else "+".join(map(stem, self.style))
-            )
-        if self.kind == "decoder":
-            return f"decoder_{self.model}"
-        if self.kind == "masker":
-            return f"masker_{self.model}"
-        extra = f"_{self.attack}{self.epsilon:g}" if self.attack != "none" else ""
-        return f"{self.architecture or stem(self.start) or 'network'}{extra}"
+            return ["+".join(map(stem, self.style))]
+        if self.kind in ("decoder", "masker"):
+            return [self.kind, self.model]
+        return [self.architecture or stem(self.start) or "network"]

@@ -106,16 +106,26 @@ class Inputs:
 
         What cannot be read is left out and noted in `skipped`. Raises Interrupted between two pictures when asked to stop.
         """
+        yield from self.stream_fitted(sources, lambda picture: to_square(picture, side, resize_to), batch=batch, bar=bar)
+
+    def stream_fitted(
+        self, sources: Sequence[PictureFile], fit: Callable[[Tensor], Tensor], *, batch: int, bar: Task
+    ) -> Iterator[tuple[list[PictureFile], Tensor]]:
+        """The same for pictures (1, 3, H, W) made by `fit`: up to `batch` at a time, of one size."""
         found: list[PictureFile] = []
-        squares: list[Tensor] = []
+        fitted: list[Tensor] = []
         for number, source in enumerate(sources, start=1):
             self._check()
             if (picture := self.read_or_skip(source)) is not None:
-                squares.append(to_square(picture, side, resize_to))
+                picture = fit(picture)
+                if fitted and picture.shape != fitted[0].shape:
+                    yield found, torch.cat(fitted)
+                    found, fitted = [], []
+                fitted.append(picture)
                 found.append(source)
             if found and (len(found) == batch or number == len(sources)):
-                yield found, torch.cat(squares)
-                found, squares = [], []
+                yield found, torch.cat(fitted)
+                found, fitted = [], []
             bar.advance(number, f"{len(self.skipped)} left out" if self.skipped else "")
 
     def unreadable(self, sources: Sequence[PictureFile]) -> UserError:

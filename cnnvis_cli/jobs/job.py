@@ -40,7 +40,8 @@ class Job:
         self.record = Record(command, result_name(config), settings, config_hash(command, config), config.seed)
         self.record.device = str(session.device)
         self.record.fitted_batch = getattr(fitted, "batch", None)
-        self.results = Results(folder, self.record, {"command": command, "config": settings}, session.device)
+        title = " · ".join([command, *config.words(), *config.changes()]) if getattr(config, "titles", True) else ""
+        self.results = Results(folder, self.record, {"command": command, "config": settings}, session.device, title)
         # A state goes on only in the batches in which it began.
         self.resume = Resume(self.results.path("", ".state"), config_hash(command, fitted or config))
         self.inputs = Inputs(session, self.record, self.resume, self.check_interrupt)

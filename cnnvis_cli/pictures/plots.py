@@ -72,20 +72,34 @@ def matrix(
     return drawn(figure)
 
 
+# The surest that a plot tells apart, as a doubt 1 - p, and the probabilities at each of its powers of ten.
+_SUREST = 1e-5
+_SHARES = ("0%", "90%", "99%", "99.9%", "99.99%", "99.999%")
+
+
 def class_history(history: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """Probabilities (generations, classes) as a heat map, class by generation, with their median, least and greatest below."""
+    """Probabilities p (generations, classes) as a heat map, class by generation, with their median, least and greatest below.
+
+    Both by 1 - p on a logarithmic scale: from 99% to 99.99% is as far as from nothing to 99%.
+    """
+    doubt = np.clip(1.0 - history, _SUREST, 1.0)
     tall = min(14.0, max(2.0, 0.16 * len(names)))
     figure = blank(8, tall + 3.2, dpi=100)
     heat, curve = figure.subplots(2, 1, sharex=True, height_ratios=(tall, 2.0))
-    cells = heat.imshow(history.T, aspect="auto", vmin=0, vmax=1, cmap="inferno", interpolation="nearest")
+    decades = -np.log10(doubt)
+    cells = heat.imshow(decades.T, aspect="auto", vmin=0, vmax=-np.log10(_SUREST), cmap="inferno", interpolation="nearest")
     shown = range(0, len(names), max(1, math.ceil(len(names) / (tall * 7))))
     heat.set_yticks(list(shown), [names[k][:24] for k in shown], fontsize=7)
-    figure.colorbar(cells, ax=heat, label="probability", pad=0.01)
+    bar = figure.colorbar(cells, ax=heat, label="probability", pad=0.01)
+    bar.set_ticks(range(len(_SHARES)), labels=_SHARES)
     generations = np.arange(len(history))
-    curve.fill_between(generations, history.min(1), history.max(1), alpha=0.2, linewidth=0)
-    curve.plot(generations, np.median(history, 1), label="median (shaded: least to greatest)")
-    curve.set(xlabel="generation", ylabel="probability", ylim=(0, 1.02))
-    curve.legend(loc="lower right", fontsize=8, frameon=False)
+    curve.fill_between(generations, doubt.min(1), doubt.max(1), alpha=0.2, linewidth=0)
+    curve.plot(generations, np.median(doubt, 1), label="median (shaded: least to greatest)")
+    curve.set_yscale("log")
+    curve.set(xlabel="generation", ylabel="probability", ylim=(1.5, _SUREST / 1.5))
+    curve.set_yticks([10.0**-decade for decade in range(len(_SHARES))], _SHARES)
+    curve.grid(alpha=0.3)
+    curve.legend(loc="upper left", fontsize=8, frameon=False)
     return drawn(figure)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnvis_cli.pictures.write import to_image
 
-_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_PAPER, _INK, _SOFT_INK = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,29 @@ def sheet(
             under = (x + width / 2, y + height + 1 + place * line)
             draw.text(under, fit_text(words, width, font), _INK, font, anchor="ma")
     return Sheet(page, tuple(boxes))
+
+
+def titled(image: Image.Image, text: str, least: int = 240) -> Image.Image:
+    """The figure with a small line of text under it, which breaks where it is long; what stands on it stays where it was.
+
+    A figure narrower than `least` pixels gets paper to its right.
+    """
+    image = image.convert("RGB")
+    width = max(least, image.width)
+    font = ImageFont.load_default(size=max(10, min(14, width // 50)))
+    lines, line = [""], math.ceil(font.getbbox("Ag")[3]) + 3
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width - 8 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    page = Image.new("RGB", (width, image.height + len(lines) * line + 2), _PAPER)
+    page.paste(image, (0, 0))
+    draw = ImageDraw.Draw(page)
+    for number, words in enumerate(lines):
+        draw.text((4, image.height + number * line), fit_text(words, width - 8, font), _SOFT_INK, font)
+    return page
 
 
 def fit_text(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

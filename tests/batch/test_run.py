@@ -66,7 +66,7 @@ def test_a_second_run_does_only_what_is_missing(cnnvis: Run, jobs: Path, tmp_pat
     assert [row["fresh"] for row in rows] == [True] * 4
     assert all("class" in row["scores"]["objective"] for row in rows[:3])
     before = contents(tmp_path / "out")
-    lost = next((tmp_path / "out/maximize").glob("*seed-1.png"))
+    lost = next((tmp_path / "out/maximize").glob("*seed-1*.png"))
     lost.unlink()
     again = cnnvis("run", jobs, "--out", "out", "--json")
     assert [json.loads(line)["fresh"] for line in again.out.splitlines()].count(True) == 1
@@ -86,6 +86,7 @@ def test_shards_together_are_the_whole(cnnvis: Run, jobs: Path, tmp_path: Path) 
 
 
 def test_a_result_of_another_config_is_not_lost(cnnvis: Run, jobs: Path) -> None:
+    jobs.write_text(JOBS.replace("matrix:", "name: 'c{seed}', matrix:").replace('0-3"', '0-3", name: sheet'))
     cnnvis("run", jobs, "--out", "out")
     refused = cnnvis("run", jobs, "steps=1", "--out", "out")
     assert refused.code == 2

@@ -36,26 +36,26 @@ def folder_of(ran: Ran) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("encoding", ["direct", "cppn", "shapes"])
 def test_outputs_and_scores_of_the_saved_files(cnnvis: Run, lenet: Network, encoding: str) -> None:
-    ran = cnnvis("evolve", f"encoding={encoding}", *QUICK, "each=true", "frames=three")
+    ran = cnnvis("evolve", f"encoding={encoding}", *QUICK, "each=true", "frames=three", "name=e")
     assert ran.code == 0, ran.err
     sidecar = ran.sidecar
     elites = {row["class"]: row["probability"] for row in sidecar["elites"]}
     assert list(elites) == list(lenet.classes)
     for name in ("zero", "seven"):
-        picture = np.array(Image.open(f"runs/evolve/lenet_{encoding}-elite-{name}.png").convert("RGB"))
+        picture = np.array(Image.open(f"runs/evolve/e-elite-{name}.png").convert("RGB"))
         assert picture.shape == (28, 28, 3)
         with torch.no_grad():
             logits = lenet(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255).double()
         assert logits.softmax(1)[0, lenet.class_index(name)].item() == pytest.approx(elites[name], rel=1e-5)
-    history = np.load(f"runs/evolve/lenet_{encoding}-history.npy")
+    history = np.load("runs/evolve/e-history.npy")
     assert history.shape == (4, 10)
     assert (np.diff(history, axis=0) >= 0).all()
     assert np.allclose(history[-1], list(elites.values()), rtol=1e-5)
-    rows = list(csv.DictReader(Path(f"runs/evolve/lenet_{encoding}-lineage.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("runs/evolve/e-lineage.csv").read_text().splitlines()))
     way = [row for row in rows if row["class"] == "three"]
     assert way[0]["parent"] == "-1"
     assert [row["parent"] for row in way[1:]] == [row["individual"] for row in way[:-1]]
-    with Image.open(f"runs/evolve/lenet_{encoding}-lineage.gif") as gif:
+    with Image.open("runs/evolve/e-lineage.gif") as gif:
         assert getattr(gif, "n_frames", 1) <= len(way)
 
 
@@ -68,12 +68,12 @@ def test_determinism_and_seed(cnnvis: Run) -> None:
 def test_targets_render_goal_and_evolution_strategy(cnnvis: Run) -> None:
     ran = cnnvis(
         "evolve", "targets=one,8", "strategy=evolution_strategy", "elites=3", "generations=5", "children=20", "render=64",
-        "goal=0.2", "stop_at_goal=true",
+        "goal=0.2", "stop_at_goal=true", "name=e", "titles=false",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert [row["class"] for row in ran.sidecar["elites"]] == ["one", "eight"]
     assert ran.sidecar["stopped"] == ["all classes have reached the goal"]
-    with Image.open("runs/evolve/lenet_cppn_one-8-large.png") as large:
+    with Image.open("runs/evolve/e-large.png") as large:
         assert large.width == 2 * 64 + 3 * 4
 
 
@@ -181,12 +181,12 @@ def test_transfer_to_another_network(cnnvis: Run) -> None:
     from cnnvis_cli.files.bundled import assets_folder
 
     lenet.write_bytes((assets_folder() / "lenet.safetensors").read_bytes())
-    ran = cnnvis("evolve", *QUICK, f"also=lenet@{lenet},minivgg")
+    ran = cnnvis("evolve", *QUICK, f"also=lenet@{lenet},minivgg", "name=e")
     assert ran.code == 0, ran.err
     scores = ran.sidecar["scores"]
     assert (scores["seen_by_lenet"], scores["known_to_lenet"]) == (10, 10)
     assert scores["known_to_minivgg"] == 0
-    rows = list(csv.DictReader(Path("runs/evolve/lenet_cppn-on-lenet.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("runs/evolve/e-on-lenet.csv").read_text().splitlines()))
     assert [float(row["probability_there"]) for row in rows] == pytest.approx(
         [row["probability"] for row in ran.sidecar["elites"]], rel=1e-6
     )

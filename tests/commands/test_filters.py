@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.pictures.matrix import tile_matrix
 
 Run = Callable[..., Any]
 
@@ -37,11 +39,32 @@ def test_filters_are_sorted_but_all_there(cnnvis: Run, sort: str) -> None:
         assert sidecar["shown"] == list(range(32))
 
 
-def test_deeper_and_grey_filters(cnnvis: Run) -> None:
-    deeper = cnnvis("filters", "layer=conv2_1", "channel=0-2", "inputs=0-4", "zoom=2", "scale=all")
-    with Image.open(deeper.files[0]) as page:
-        assert page.size == (5 * (6 + 4) + 4, 3 * (6 + 4) + 4)
-    assert cnnvis("filters", "model=lenet").code == 0
+def test_deeper_filters_are_one_matrix_each_filter_on_its_own_scale(cnnvis: Run, minivgg: Network) -> None:
+    ran = cnnvis("filters", "layer=conv2_1", "channel=3,5", "inputs=0-7", "zoom=12")
+    weights = minivgg.module.get_submodule("conv2_1").weight.detach()[[3, 5]][:, :8]
+    shades = (0.5 + 0.5 * weights / weights.abs().amax((1, 2, 3), keepdim=True)).numpy()
+    with Image.open(ran.files[0]) as page:
+        values = np.asarray(page.convert("L")) / 255
+    left, top = values.shape[1] - 8 * 38, 22
+    for row in range(2):
+        for column in range(8):
+            y, x = top + row * 38, left + column * 38
+            np.testing.assert_allclose(values[y : y + 36 : 12, x : x + 36 : 12], shades[row, column], atol=0.6 / 255)
+    assert values[top + 37, left + 1] == pytest.approx(128 / 255)  # paper of the grey that zero has
+
+
+def test_dead_filters_are_marked() -> None:
+    tiles = torch.full((3, 4, 1, 1), 0.5)
+    page = np.asarray(tile_matrix(tiles, ["0", "1 dead", "2"], list("0123"), 16, gap=0, marked=[1]))
+    red = (page[..., 0].astype(int) - page[..., 1]) > 100
+    rows = np.flatnonzero(red.any(1))
+    assert rows.min() >= 22 + 16 - 2
+    assert rows.max() <= 22 + 32 + 2
+
+
+@pytest.mark.parametrize("settings", [["model=lenet"], ["model=lenet", "layer=conv2", "scale=all"]])
+def test_grey_filters(cnnvis: Run, settings: list[str]) -> None:
+    assert cnnvis("filters", *settings).code == 0
 
 
 @pytest.mark.parametrize(

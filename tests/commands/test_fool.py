@@ -38,9 +38,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_saved_picture_is_judged(cnnvis: Run, minivgg: Network) -> None:
-    ran = cnnvis("fool", BIKE, "target=car", "epsilon=16/255", "steps=20", "confidence=0.5")
+    ran = cnnvis("fool", BIKE, "target=car", "epsilon=16/255", "steps=20", "confidence=0.4")
     assert ran.code == 0, ran.err
-    assert [path.name.removeprefix("minivgg_motorcycle_pgd_car") for path in ran.files] == [
+    name = "minivgg_motorcycle_pgd_car_epsilon-16-255_steps-20_confidence-0.4"
+    assert [path.name.removeprefix(name) for path in ran.files] == [
         ".png", "-original.png", "-change.png", "-compare.png",
     ]  # fmt: skip
     saved, original, change = (load(path) for path in ran.files[:3])
@@ -59,12 +60,13 @@ def test_the_saved_picture_is_judged(cnnvis: Run, minivgg: Network) -> None:
 
 def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folder: Path) -> None:
     ran = cnnvis(
-        "fool", f"image={folder}", "attack=ifgsm", "epsilon=8/255", "steps=6", "confidence=0", "check=5", "batch=2",
+        "fool", f"image={folder}", "attack=ifgsm", "epsilon=8/255", "steps=6", "confidence=0", "check=5", "batch=2", "name=f",
         "budgets=1/255,16/255", "also=lenet",
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    names = {path.name.removeprefix("minivgg_photos_ifgsm-") for path in ran.files}
+    names = {path.name.removeprefix("f-") for path in ran.files}
     assert {"one.png", "one-2.png", "two.png", "compare.png", "table.csv", "curve.png", "transfer.png"} <= names
+    assert {path.parent.name for path in ran.files if path.name.startswith(("one", "two"))} == {"f"}
     table = next(path for path in ran.files if path.name.endswith("table.csv"))
     rows = list(csv.DictReader(table.open()))
     assert [row["picture"] for row in rows] == ["one", "one-2", "two"]
@@ -91,16 +93,42 @@ def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folde
         ("carlini-wagner", ["steps=5", "searches=2", "constant=10"]),
         ("square", ["queries=5", "norm=l2"]),
         ("universal", ["steps=3"]),
+        ("autoattack", ["norm=l2", "epsilon=1", "steps=3", "aims=1", "queries=3"]),
     ],
 )
 def test_every_attack_saves_an_honest_result(cnnvis: Run, minivgg: Network, attack: str, extra: list[str]) -> None:
-    ran = cnnvis("fool", BIKE, f"attack={attack}", "check=0", *extra)
+    ran = cnnvis("fool", BIKE, f"attack={attack}", "check=0", "name=f", *extra)
     assert ran.code == 0, ran.err
-    picture = next(path for path in ran.files if path.name == f"minivgg_motorcycle_{attack}.png")
+    picture = next(path for path in ran.files if path.name == "f.png")
     with torch.no_grad():
         fooled = minivgg(load(picture)).argmax().item() != minivgg.class_index("motorbike")
     assert ran.sidecar["scores"]["fooled"] == fooled
     assert ("is no success" in ran.err) != fooled
+
+
+def test_without_epsilon_the_least_budget_that_fools_is_found(cnnvis: Run, folder: Path) -> None:
+    settings = ("fool", f"image={folder}", "attack=ifgsm", "steps=5", "confidence=0", "check=0")
+    rows = cnnvis(*settings, "name=least").sidecar["rows"]
+    levels = [round(255 * row["epsilon"]) for row in rows]
+    assert all(row["fooled"] and row["linf_levels"] <= level for row, level in zip(rows, levels, strict=True))
+    assert set(levels) <= {1, 2, 3, 4, 6, 8}
+    below = max(levels)
+    assert below > 1, "a picture that needs more than the least"
+    less = {8: 6, 6: 4, 4: 3, 3: 2, 2: 1}[below]
+    others = cnnvis(*settings, f"epsilon={less}/255", "name=less").sidecar["rows"]
+    assert [row["fooled"] for row in others] == [level <= less for level in levels]
+
+
+def test_robust_accuracy_of_a_folder(cnnvis: Run, folder: Path) -> None:
+    ran = cnnvis("fool", f"image={folder}", "attack=autoattack", "norm=l2", "epsilon=0.1", "steps=5", "aims=2", "queries=5")
+    assert ran.code == 0, ran.err
+    scores, rows = ran.sidecar["scores"], ran.sidecar["rows"]
+    assert scores["robust_accuracy"] == pytest.approx(sum(not row["fooled"] for row in rows) / len(rows))
+    assert all((row["by"] in ("apgd-ce", "apgd-t", "fab-t", "square")) == row["fooled"] for row in rows)
+    assert all(row["l2"] <= 0.1 + 1e-6 for row in rows)
+    refused = cnnvis("fool", BIKE, "attack=autoattack", "target=car")
+    assert refused.code == 2
+    assert "target has no effect" in refused.err
 
 
 def test_noise_takes_any_class(cnnvis: Run) -> None:
@@ -182,4 +210,4 @@ def test_an_interrupted_folder_goes_on_where_it_was(cnnvis: Run, folder: Path, m
     assert not list(Path("cut").glob("*.state"))
     for path in whole.files:
         if path.suffix == ".png":
-            assert torch.equal(load(path), load(Path("cut") / path.name))
+            assert torch.equal(load(path), load(Path("cut", *path.parts[1:])))

@@ -24,18 +24,18 @@ from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import make_session
-from cnnvis_cli.pictures.read import PictureFile, read
+from cnnvis_cli.pictures.read import PictureFile, find_picture, read, to_square
 from tests.conftest import Ran
 
 Run = Callable[..., Ran]
-QUICK = ("size=64", "steps=8")
+QUICK = ("size=64", "steps=8", "titles=false")
 
 
 def test_default_names_scores_and_determinism(cnnvis: Run, minivgg: Network) -> None:
     first = cnnvis("maximize", "objective=class:elephant", *QUICK)
     assert first.code == 0, first.err
     (path,) = first.files
-    assert path == Path("runs/maximize/minivgg_class-elephant.png")
+    assert path == Path("runs/maximize/minivgg_class-elephant_size-64_steps-8.png")
     scores = first.sidecar["scores"]
     with torch.no_grad():
         logits = minivgg(read(PictureFile("x", path)))[0]
@@ -59,7 +59,7 @@ def test_a_result_is_kept_and_another_config_is_refused(cnnvis: Run) -> None:
     assert path.stat().st_mtime_ns == before
     refused = cnnvis("maximize", *QUICK, "name=a", "rate=0.1")
     assert refused.code == 2
-    assert "rate: 0.05, now 0.1" in refused.err
+    assert "rate: None, now 0.1" in refused.err
     assert cnnvis("maximize", *QUICK, "name=a", "rate=0.1", "--overwrite").code == 0
     repeated = cnnvis("maximize", "-c", "runs/maximize/a.json", "--out", "repeat")
     assert repeated.files[0].read_bytes() == path.read_bytes()
@@ -71,7 +71,8 @@ def test_a_sheet_has_every_channel_and_its_tiles_are_the_single_pictures(cnnvis:
     assert [row["objective"] for row in rows] == [f"channel:conv2_1:{i}" for i in range(5)]
     assert all(row["value"] > row["start"] for row in rows)
     single = cnnvis("maximize", "objective=channel:conv2_1:4", *QUICK)
-    tile = np.asarray(Image.open(sheet.files[0]))[4:68, 4 + 4 * 68 : 68 + 4 * 68].astype(int)
+    left, top, right, bottom = sheet.sidecar["tiles"][4]
+    tile = np.asarray(Image.open(sheet.files[0]))[top:bottom:2, left:right:2].astype(int)  # small pictures are enlarged
     alone = np.asarray(Image.open(single.files[0])).astype(int)
     assert np.abs(tile - alone).mean() < 1.0
 
@@ -106,10 +107,18 @@ def test_the_minimum(cnnvis: Run) -> None:
 
 def test_diversity_makes_pictures_differ(cnnvis: Run) -> None:
     def spread(weight: float) -> float:
-        options = ("objective=channel:conv4_1:9", "size=64", "steps=30", "diversity=2", f"diversity_weight={weight}", "batch=2")
+        options = (
+            "objective=channel:conv4_1:9",
+            "size=64",
+            "steps=30",
+            "patience=null",
+            "diversity=2",
+            f"diversity_weight={weight}",
+            "batch=2",
+        )
         ran = cnnvis("maximize", *options, f"name=w{weight}")
         tiles = read(PictureFile("x", ran.files[0]))[0]
-        network_input = torch.stack([tiles[:, 4:68, 4:68], tiles[:, 4:68, 72:136]])
+        network_input = torch.stack([tiles[:, 4:132:2, 4:132:2], tiles[:, 4:132:2, 136:264:2]])
         from cnnvis_cli.engine.optim import objectives
         from cnnvis_cli.engine.optim.evaluate import score
         from cnnvis_cli.networks.load import NetworkSpec, load_network
@@ -156,8 +165,45 @@ def test_a_damaged_state_is_said_and_kept_aside(cnnvis: Run) -> None:
     assert Path("runs/maximize/d.state.bad").read_bytes() == b"no state"
 
 
+def test_figures_say_what_they_show_and_scores_are_of_what_was_saved(cnnvis: Run, minivgg: Network) -> None:
+    settings = ("objective=class:elephant", "size=96", "steps=4", "seen_by=none")
+    said, bare = (cnnvis("maximize", *settings, f"titles={yes}", "--out", yes) for yes in ("true", "false"))
+    (left, top, right, bottom), page = said.sidecar["tiles"][0], read(PictureFile("x", said.files[0]))
+    assert page.shape[2] > bottom + 10, "a line under the picture"
+    assert torch.equal(page[..., top:bottom, left:right], read(PictureFile("x", bare.files[0])))
+    assert said.sidecar["scores"] == bare.sidecar["scores"]
+
+
+def test_settings_that_differ_give_another_name(cnnvis: Run) -> None:
+    names = {cnnvis("maximize", *QUICK, *more).files[0].name for more in ((), ("rate=0.1",), ("--seed", "3"), ("tv=1",))}
+    assert len(names) == 4
+    assert "minivgg_channel-conv5_2-0_seed-3_size-64_steps-8.png" in names
+
+
+@pytest.mark.parametrize("update", ["gradient", "sign", "normalized"])
+@pytest.mark.parametrize("parameterization", ["pixels", "fourier"])
+def test_steps_along_the_gradient_move_at_their_own_rate(cnnvis: Run, update: str, parameterization: str) -> None:
+    ways = (f"update={update}", f"parameterization={parameterization}", "start=zero", "jitter=0", "rotate=0", "zoom=0")
+    ran = cnnvis("maximize", "objective=class:elephant", "size=64", "steps=12", "titles=false", *ways)
+    assert ran.code == 0, ran.err
+    scores = ran.sidecar["scores"]
+    assert scores["value"] > scores["start"] + 1
+
+
+def test_a_picture_is_recognizable_for_the_first_steps(cnnvis: Run) -> None:
+    ran = cnnvis("maximize", "objective=class:elephant", "start=sample:chelsea", "size=96", "steps=8", "titles=false")
+    start = to_square(read(find_picture("sample:chelsea")), 96)
+    assert (read(PictureFile("x", ran.files[0])) - start).abs().mean() < 0.08
+
+
+def test_zero_is_the_zero_of_the_networks_input(cnnvis: Run, minivgg: Network) -> None:
+    settings = ("start=zero", "parameterization=pixels", "steps=1", "rate=1e-6", "size=64", "titles=false")
+    ran = cnnvis("maximize", *settings)
+    assert (read(PictureFile("x", ran.files[0]))[0].mean((1, 2)) - minivgg.mean_color).abs().max() < 0.01
+
+
 def test_lenet_takes_its_own_size(cnnvis: Run) -> None:
-    ran = cnnvis("maximize", "model=lenet", "objective=class:3", "steps=8")
+    ran = cnnvis("maximize", "model=lenet", "objective=class:3", "steps=8", "titles=false")
     assert Image.open(ran.files[0]).size == (28, 28)
     wrong = cnnvis("maximize", "model=lenet", "objective=class:3", "size=64", "--overwrite")
     assert wrong.code == 2
@@ -207,7 +253,17 @@ def test_weights_of_another_architecture(cnnvis: Run) -> None:
 
 
 def _start(folder: Path, *extra: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cnnvis_cli", "maximize", "objective=channel:conv2_1:1", "size=32", "steps=250", *extra]
+    command = [
+        sys.executable,
+        "-m",
+        "cnnvis_cli",
+        "maximize",
+        "objective=channel:conv2_1:1",
+        "size=32",
+        "steps=250",
+        "patience=null",
+        *extra,
+    ]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -244,7 +300,10 @@ def test_a_signal_then_the_same_command_gives_the_same_bytes(tmp_path: Path, num
         pytest.skip("the run ended before the signal came")
     assert process.returncode == 130
     assert "goes on from there" in err
-    left = sorted(p.name.removeprefix("minivgg_channel-conv2_1-1") for p in (broken / "runs/maximize").iterdir())
+    left = sorted(
+        p.name.removeprefix("minivgg_channel-conv2_1-1_size-32_steps-250_patience-None")
+        for p in (broken / "runs/maximize").iterdir()
+    )
     assert left == ["-partial.png", ".state"]
     results = []
     for folder in (broken, whole):
@@ -317,7 +376,7 @@ def test_units_that_stay_silent_are_named_and_only_they(cnnvis: Run) -> None:
 
 
 def test_a_canvas_of_crops_fades_and_is_scored_by_crops_of_the_file(cnnvis: Run, minivgg: Network) -> None:
-    settings = ("preset=fel2023", "objective=class:elephant", "size=128", "steps=12", "crops=3")
+    settings = ("preset=fel2023", "objective=class:elephant", "size=128", "steps=12", "crops=3", "titles=false")
     ran = cnnvis("maximize", *settings)
     assert ran.code == 0, ran.err
     picture = read(PictureFile("x", ran.files[0]))

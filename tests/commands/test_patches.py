@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from cnnvis_cli.config.load import build_config
 from cnnvis_cli.engine.network.activations import activations
@@ -24,17 +25,22 @@ Run = Callable[..., Any]
 
 
 def test_patches_hold_what_the_unit_saw(cnnvis: Run, collection: Path, minivgg: Network) -> None:
-    """The box that is cut excites the unit as much as the whole picture, whatever lies around it."""
+    """The box, in the file's own pixels, excites the unit as much as the whole picture, whatever lies around it."""
+    for path in sorted(collection.rglob("*.png"))[::2]:  # larger than what the network sees, and not square
+        with Image.open(path) as picture:
+            picture.resize((256, 192), Image.Resampling.NEAREST).save(path)
     ran = cnnvis("patches", f"images={collection}", "layer=relu2_2", "channel=4,20", "count=3", "batch=4")
     assert ran.code == 0, ran.err
     found = rows(ran.files[1])
     assert [(row["unit"], row["rank"]) for row in found] == [(u, r) for u in ("4", "20") for r in "123"]
     for row in found:
-        square = read.to_square(read.read(read.PictureFile("", Path(row["file"]))), 96, minivgg.preprocessing.resize)
-        top, bottom, left, right = (int(row[key]) for key in ("top", "bottom", "left", "right"))
+        whole = read.read(read.PictureFile("", Path(row["file"])))
+        seen = read.resize(whole, *minivgg.fitted(*whole.shape[2:]))
+        scale = seen.shape[2] / whole.shape[2]
+        top, bottom, left, right = (round(int(row[key]) * scale) for key in ("top", "bottom", "left", "right"))
         assert bottom - top <= 14
-        around = torch.full_like(square, 0.5)
-        around[..., top:bottom, left:right] = square[..., top:bottom, left:right]
+        around = torch.full_like(seen, 0.5)
+        around[..., top:bottom, left:right] = seen[..., top:bottom, left:right]
         with torch.no_grad():
             answer = activations(minivgg, around, ["relu2_2"])["relu2_2"][0, int(row["unit"])]
         assert answer[int(row["row"]), int(row["column"])].item() == pytest.approx(float(row["value"]), rel=1e-3, abs=1e-4)
@@ -67,7 +73,7 @@ def test_no_readable_picture(cnnvis: Run, tmp_path: Path) -> None:
 def test_patches_of_a_layer_that_sees_everything(cnnvis: Run, collection: Path) -> None:
     ran = cnnvis("patches", f"images={collection}", "layer=fc", "channel=3", "count=2")
     assert ran.code == 0, ran.err
-    assert {row["right"] for row in rows(ran.files[1])} == {"96"}
+    assert {row["right"] for row in rows(ran.files[1])} == {"100"}  # the whole file
     assert ran.sidecar["scores"]["receptive_field"] is None
 
 

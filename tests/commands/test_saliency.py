@@ -34,7 +34,15 @@ def test_every_method_gives_a_map_in_the_pictures_size(method: str, cnnvis: Cli,
     few = {"smoothgrad": ["samples=2"], "integrated_gradients": ["steps=2"]}.get(method, [])
     ran = cnnvis("saliency", f"image={picture}", f"method={method}", *few, "size=48", "raw=true", "score=false")
     assert ran.code == 0, ran.err
-    figure, heat, overlay, raw = ran.files
+    figure, heat, overlay, *colors, raw = ran.files
+    # Methods whose gradient is a picture of its own show it at the resolution that the network saw, by a whole factor.
+    assert len(colors) == (method in ("gradient", "guided_backprop", "guided_grad_cam"))
+    for picture in colors:
+        values = np.asarray(Image.open(picture))
+        across, down = (int(side) for side in ran.sidecar["scores"]["seen_at"].removesuffix(" px").split(" x "))
+        assert values.shape[0] / down == values.shape[1] / across == values.shape[0] // down > 1
+        assert (values.max(2) - values.min(2)).max() > 50  # in colour
+        assert abs(float(np.median(values)) - 128) < 4  # on grey
     assert size_of(heat) == size_of(overlay) == (83, 61)
     values = np.load(raw)
     assert values.shape == (61, 83)
@@ -50,7 +58,8 @@ def test_scores_mask_and_sanity_check_stand_in_the_sidecar(cnnvis: Cli) -> None:
     scores = ran.sidecar["scores"]
     rivals = {f"{name}_{kind}_auc" for name in ("shifted", "mirrored", "centre") for kind in ("deletion", "insertion")}
     assert {"deletion_auc", "insertion_auc", "beats_in_insertion", "beats_in_deletion"} | rivals <= scores.keys()
-    assert set(scores["rank_correlation_when_randomized"]) == {"last_layer", "half", "all"}
+    assert set(scores["rank_correlation_when_randomized"]) == {"last_layer", "quarter", "half", "three_quarters", "all"}
+    assert any(file.name.endswith("-sanity.png") for file in ran.files)
     assert 0 <= scores["object_share"] < 1
     mask = np.asarray(Image.open(next(file for file in ran.files if "mask" in file.name)))
     assert set(np.unique(mask)) <= {0, 255}
@@ -126,3 +135,27 @@ def test_pictures_of_every_kind_are_read(mode: str, cnnvis: Cli, tmp_path: Path)
         picture.convert(mode).save(path)
     ran = cnnvis("saliency", f"image={path}", "method=gradient", "size=32", "score=false")
     assert ran.code == 0, ran.err
+
+
+def test_means_are_by_folder_and_tell_how_much_lies_off_the_object(cnnvis: Cli) -> None:
+    """Two classes asked about one and the same class: the means are of the folders, and the boxes are where maps are high."""
+    which = "image=sample:caltech/soccer_ball,sample:caltech/airplane"
+    ran = cnnvis("saliency", which, "method=gradient", "target=starfish", "size=32", "score=false")
+    assert ran.code == 0, ran.err
+    means = ran.sidecar["scores"]["means"]
+    assert set(means) == {"soccer_ball", "airplane"}
+    for said in means.values():
+        assert said["pictures"] == 8
+        assert 0 < said["outside_box"] < said["outside_box_area"] < 1
+    rows = ran.sidecar["scores"]["pictures"]
+    airplanes = [row["outside_box"] for row in rows if row["picture"].startswith("airplane")]
+    assert means["airplane"]["outside_box"] == pytest.approx(np.mean(airplanes), rel=1e-4)
+
+
+def test_no_object_is_cut_out_of_a_diffuse_map(cnnvis: Cli) -> None:
+    ran = cnnvis("saliency", "weights=random", "method=grad_cam", "segment=true", "score=false")
+    assert ran.code == 0, ran.err
+    assert "no object is cut out" in ran.err
+    assert ran.sidecar["scores"]["object_share"] is None
+    assert ran.sidecar["scores"]["map_concentration"] < 0.3
+    assert not any("mask" in file.name for file in ran.files)

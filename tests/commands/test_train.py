@@ -315,3 +315,18 @@ def test_a_film_is_painted_and_scored_for_flicker(cnnvis: Run) -> None:
     assert ran.files[0].suffix == ".mp4"
     assert ran.sidecar["scores"]["frames"] == 4
     assert {"flicker_shift", "flicker_noise"} <= set(ran.sidecar["scores"])
+
+
+def test_a_painter_is_a_stylizer_to_whoever_uses_it(cnnvis: Run) -> None:
+    settings = ("kind=painter", "paintings=sample:starry_night", *TINY, *CATS, "steps=6", "autoencoder=0.5", "size=32")
+    ran = cnnvis("train", *over(settings), "name=vincent")
+    assert ran.code == 0, ran.err
+    losses = ran.sidecar["losses"]
+    assert {"pixels", "critic", "adversarial", "content", "transformed"} <= losses.keys()
+    assert {"style_distance", "recognised_starry_night", "checkerboard"} <= ran.sidecar["scores"].keys()
+    made = cnnvis("style", "content=sample:coffee", f"stylizer={weights('vincent')}", "size=64")
+    assert made.code == 0, made.err
+    assert pixels(made.files[0]).std() > 1
+    refused = cnnvis("train", "kind=painter", "style=sample:brick", *TINY)
+    assert refused.code == 2
+    assert "style has no effect" in refused.err

@@ -86,10 +86,10 @@ def test_files_of_another_result_are_not_overwritten(cnnvis: Run) -> None:
 
 def test_what_a_killed_run_left_half_written_is_cleared_but_nothing_else(cnnvis: Run) -> None:
     Path("out").mkdir()
-    for name in (".a.png.x.tmp", ".a.json.x.tmp", ".a-b.png.x.tmp", ".ab.png.x.tmp"):
+    for name in (".a.png.abcdefgh.tmp", ".a.json.abcdefgh.tmp", ".a-b.png.abcdefgh.tmp", ".ab.png.abcdefgh.tmp"):
         Path("out", name).touch()
     assert cnnvis("filters", "model=lenet", "zoom=1", "name=a", "--out", "out").code == 0
-    assert sorted(path.name for path in Path("out").glob(".*")) == [".a-b.png.x.tmp", ".ab.png.x.tmp"]
+    assert sorted(path.name for path in Path("out").glob(".*")) == [".a-b.png.abcdefgh.tmp", ".ab.png.abcdefgh.tmp"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

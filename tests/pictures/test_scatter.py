@@ -40,3 +40,17 @@ def test_scatter_shows_each_class_in_a_colour_of_its_own() -> None:
         assert image.mode == "RGB"
         assert image.width > 1.7 * image.height
     assert len(set(scatter._shades(30))) == 30
+
+
+def test_thumbnails_at_their_true_places_framed_in_their_labels_colours() -> None:
+    points = np.array([[0.0, 0.0], [4.0, 2.0], [1.0, 1.0]])
+    colors = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
+    pictures = [Image.new("RGB", (30, 30), color) for color in colors]
+    page = scatter.thumbnails_at(points, pictures, 24, page=1500)
+    assert page.size == (1500, 1500)
+    scale = (1500 - 24) / 4
+    for (x, y), color in zip(points, colors, strict=True):
+        assert page.getpixel((round(750 + (x - 2) * scale), round(750 - (y - 1) * scale))) == color
+    framed = scatter.thumbnails_at(points, pictures, 24, [f"class {i}" for i in range(30)][:3], page=1500)
+    edges = {framed.getpixel((round(750 + (x - 2) * scale) - 12, round(750 - (y - 1) * scale) - 12)) for x, y in points}
+    assert len(edges) == 3

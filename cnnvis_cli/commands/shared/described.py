@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.optim.objectives import CLASS_KINDS, Objective
 from cnnvis_cli.jobs.record import Asked, Record
 
 
@@ -30,5 +30,5 @@ def shows(record: Record, objectives: Sequence[Objective]) -> None:
     terms = [term for objective in objectives for term in objective.terms]
     record.shows(
         layers=[term.layer for term in terms if term.layer],
-        classes=[term.name for term in terms if term.kind in ("class", "prob", "probability")],
+        classes=[term.name for term in terms if term.kind in CLASS_KINDS],
     )

@@ -1,9 +1,9 @@
-"""From a picture and a heat map to what is shown: overlays, the side-by-side figure, a sheet of many and the mean per class."""
+"""From a picture and a heat map to what is shown: overlays, the side-by-side figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class View:
     source: PictureFile
     shown: Tensor
     seen: Tensor
+    size_of_file: tuple[int, int]  # height, width
 
     @property
     def size_seen(self) -> str:
@@ -57,9 +58,10 @@ def views(job: Job, network: Network, sources: Sequence[PictureFile], size: int 
         if (shown := job.inputs.read_or_skip(source)) is None:
             continue
         any_read = True
+        size_of_file = shown.shape[2], shown.shape[3]
         if crop:
             shown = to_square(shown, min(shown.shape[-2:]))
-        yield View(source, shown, resize(shown, *network.fitted(shown.shape[2], shown.shape[3], size)))
+        yield View(source, shown, resize(shown, *network.fitted(shown.shape[2], shown.shape[3], size)), size_of_file)
     if not any_read:
         raise job.inputs.unreadable(sources)
 
@@ -78,13 +80,14 @@ def colored(heat: Tensor) -> Tensor:
 
 
 def overlay(picture: Tensor, heat: Tensor) -> Tensor:
-    """The map's colours over the grey picture (1, 3, H, W), the more opaque the larger the value; (3, H, W)."""
+    """The map's colours as a tint on the grey picture (1, 3, H, W), the stronger the larger the value; (3, H, W). The picture's
+    lights and shadows stay visible under the strongest."""
     values = scaled(heat)
     grey = luma(picture)[0].expand(3, -1, -1)
     signed = bool((heat < 0).any())
-    colors = colorize((values + 1) / 2, "RdBu_r") if signed else colorize(0.25 + 0.75 * values, "inferno")
-    opacity = values.abs() * 0.9
-    return grey * 0.8 * (1 - opacity) + colors.to(grey) * opacity
+    colors = colorize((values + 1) / 2, "RdBu_r") if signed else colorize(0.5 + 0.4 * values, "inferno")
+    opacity = 0.75 * values.abs().pow(0.75)
+    return grey * 0.85 * (1 - opacity) + colors.to(grey) * (0.3 + 0.7 * grey) * opacity
 
 
 def framed(picture: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
@@ -102,48 +105,21 @@ def cut_out(picture: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.to(picture.device), picture, torch.ones_like(picture))
 
 
-def figure(tiles: Sequence[tuple[Image.Image | Tensor, str]]) -> Image.Image:
-    """Tiles of one size side by side with captions, each brought to `TILE` pixels at most."""
-    return sheets.sheet([_small(tile, TILE) for tile, _ in tiles], [text for _, text in tiles], columns=len(tiles)).image
+def figure(tiles: Sequence[tuple[Image.Image | Tensor, str]], size: int | tuple[int, int] | None = None) -> Image.Image:
+    """Tiles of one shape side by side with captions, each brought to a longer side of `size` pixels (`TILE` by default), or to
+    (width, height)."""
+    images = [fitted_tile(tile, size or TILE) for tile, _ in tiles]
+    return sheets.sheet(images, [text for _, text in tiles], columns=len(tiles)).image
 
 
-def _small(tile: Image.Image | Tensor, side: int) -> Image.Image:
+def fitted_tile(tile: Image.Image | Tensor, size: int | tuple[int, int]) -> Image.Image:
+    """The picture with a longer side of `size` pixels, or of (width, height)."""
     image = tile if isinstance(tile, Image.Image) else to_image(tile)
-    factor = side / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return image.resize(size, Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS)
-
-
-@dataclass
-class MapSheet:
-    """Many maps, of which it keeps thumbnails of the first `MOST` and running means per class: memory does not grow."""
-
-    side: int
-    tiles: list[Image.Image] = field(default_factory=list)
-    captions: list[str] = field(default_factory=list)
-    means: dict[str, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
-
-    def add(self, view: View, heat: Tensor, group: str, caption: str) -> None:
-        """`heat` (H, W) in the size of the shown picture; it counts as much in the mean as any other, however strong."""
-        if len(self.tiles) < MOST:
-            self.tiles.append(_small(overlay(view.shown, heat), THUMBNAIL))
-            self.captions.append(caption)
-        small = F.interpolate(scaled(heat)[None, None], (self.side, self.side), mode="area")[0, 0].cpu()
-        picture = resize(view.shown, self.side, self.side)[0].cpu()
-        count, heats, pictures = self.means.get(group, (0, torch.zeros_like(small), torch.zeros_like(picture)))
-        self.means[group] = count + 1, heats + small, pictures + picture
-
-    def sheet(self) -> Image.Image:
-        return sheets.sheet(self.tiles, self.captions).image
-
-    def mean_sheet(self) -> Image.Image:
-        """For each class, most pictures first: the mean picture, and the mean map over it."""
-        tiles: list[Tensor] = []
-        captions: list[str] = []
-        for group, (count, heats, pictures) in sorted(self.means.items(), key=lambda item: -item[1][0])[: MOST // 2]:
-            tiles += [pictures / count, colored(heats / count)]
-            captions += [f"{group} ({count})", "mean map"]
-        return sheets.sheet([_small(tile, THUMBNAIL) for tile in tiles], captions, columns=4 if len(tiles) > 2 else 2).image
+    if isinstance(size, int):
+        factor = size / max(image.size)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    small = max(size) > 3 * max(image.size)
+    return image if image.size == size else image.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)
 
 
 def caption(target: Target, value: float) -> str:

@@ -1,4 +1,4 @@
-"""What another network says of a class picture: any picture can be made to please the network that it was made with."""
+"""What networks say of a class picture; also one that it was not made to please."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from torch import Tensor
 
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.optim.evaluate import score
+from cnnvis_cli.engine.optim.objectives import CLASS_KINDS, Objective
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.load import TWINS
-from cnnvis_cli.pictures.read import resize
+from cnnvis_cli.pictures.read import read, resize, to_square
+from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
 
 
 def single_class(objective: Objective) -> int | None:
     """The class that an objective asks for, if that is all it asks for."""
     terms = objective.terms
-    alone = len(terms) == 1 and terms[0].kind in ("class", "prob") and terms[0].weight > 0
+    alone = len(terms) == 1 and terms[0].kind in CLASS_KINDS and terms[0].weight > 0
     return terms[0].index if alone else None
 
 
@@ -53,3 +55,30 @@ def opinion(network: Network, views: Tensor, name: str) -> dict[str, Any]:
         "seen_rank": int((probabilities > probabilities[index]).sum()) + 1,
         "seen_as": network.class_name(best),
     }
+
+
+@torch.no_grad()
+def class_score(network: Network, objective: Objective, views: Tensor) -> dict[str, float]:
+    """Mean probability over the views and its rank (1: the most likely) where the objective is a single class."""
+    if (index := single_class(objective)) is None:
+        return {}
+    probabilities = network(views).softmax(1).mean(0)
+    return {
+        "probability": probabilities[index].item(),
+        "rank": int((probabilities > probabilities[index]).sum()) + 1,
+    }
+
+
+def best_sample(network: Network, objective: Objective) -> dict[str, Any] | None:
+    """The sample picture that the objective likes best: what a natural picture reaches. For a class among pictures of it; None
+    where there are none."""
+    sources = [sample(name) for name in SAMPLES]
+    if any(term.kind in CLASS_KINDS for term in objective.terms):
+        names = {part.strip().lower() for term in objective.terms for part in term.name.split(",")}
+        sources = [source for source in labelled_samples() if source.label.replace("_", " ").lower() in names]
+    if not sources:
+        return None
+    examples = torch.cat([to_square(read(source), network.size) for source in sources]).to(network.device)
+    values = score(network, objective, examples)
+    best = int(values.argmax())
+    return {"name": sources[best].address, "value": values[best].item()}

@@ -12,8 +12,7 @@ from torch import Tensor
 from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.commands.trainings import common as shared
 from cnnvis_cli.commands.trainings.photographs import VIEW, read_photographs
-from cnnvis_cli.config.base import NetworkConfig
-from cnnvis_cli.config.style import stem
+from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.decoder import Decoder, DecoderShape
 from cnnvis_cli.engine.generators.upconv import ripple

@@ -12,8 +12,7 @@ from torch import Tensor
 from cnnvis_cli.commands.trainings import common as shared
 from cnnvis_cli.commands.trainings.decoder import levels_of
 from cnnvis_cli.commands.trainings.photographs import read_photographs
-from cnnvis_cli.config.base import NetworkConfig
-from cnnvis_cli.config.style import stem
+from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.masker import Masker, MaskerShape
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
@@ -69,7 +68,7 @@ class MaskerTraining:
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
         side = self.config.size[self.config.stage(progress)]
         pictures = self.photographs.crops(self.config, step, side).to(self.job.inputs.device)
-        return self.loss.terms(self.masker, pictures.contiguous(memory_format=torch.channels_last), step)
+        return self.loss.terms(self.masker, pictures.contiguous(memory_format=torch.channels_last), step, progress)
 
     def learning(self) -> Learning:
         config, device = self.config, self.job.inputs.device

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.commands.trainings import common as shared
 from cnnvis_cli.commands.trainings.photographs import read_photographs
-from cnnvis_cli.config.base import NetworkConfig
-from cnnvis_cli.config.style import stem
+from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
@@ -173,10 +172,14 @@ class StylizerTraining:
         count = min(max(len(new), 3), max(len(self.views), len(new)), max(_ROWS, 1))
         return [(row % len(self.views), new[row % len(new)]) for row in range(count)]
 
+    def stylizer_of(self, module: nn.Module) -> Stylizer:
+        """The stylizer of what learns."""
+        assert isinstance(module, Stylizer)
+        return module
+
     def look(self, learner: Learner) -> None:
         """A column of the validation sheet, while it learns."""
-        average = learner.average
-        assert isinstance(average, Stylizer)
+        average = self.stylizer_of(learner.average)
         was = average.training
         average.eval()
         made = self.painted(average, self.views[[row for row, _ in self.rows]], [style for _, style in self.rows])
@@ -216,7 +219,7 @@ class StylizerTraining:
     def card(self, result: Learned, scores: dict[str, Any]) -> dict[str, Any]:
         """What the file says about itself."""
         config = self.config
-        left_out = {*not_of("stylizer"), "images", "style", "held_out", "name", "start", "check"}
+        left_out = {*not_of(config.kind), "images", "paintings", "style", "held_out", "name", "start", "check"}
         return {
             **shared.common_card("stylizer", config, left_out, len(self.photographs.corpus), result, scores),
             "shape": shape_text(self.stylizer.shape),

@@ -21,11 +21,13 @@ class Goal:
     """When pictures count as fooling the network.
 
     `labels` (B,): the classes they belong to. `targets` (B,): the classes they shall be taken for; None: any other class.
+    `aims` (B,): the wrong classes that a loss goes for where any would do.
     Raises UserError where a target is the picture's own class.
     """
 
     labels: Tensor
     targets: Tensor | None = None
+    aims: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None and bool((self.targets == self.labels).any()):
@@ -34,7 +36,8 @@ class Goal:
     def at(self, index: Tensor) -> Goal:
         """The goal for some of the pictures."""
         index = index.to(self.labels.device)
-        return Goal(self.labels[index], None if self.targets is None else self.targets[index])
+        others = (None if classes is None else classes[index] for classes in (self.targets, self.aims))
+        return Goal(self.labels[index], *others)
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """(B,) to be raised: log-probability of the target, or minus that of the label (Goodfellow et al. 2015)."""
@@ -57,6 +60,19 @@ class Goal:
         if self.targets is not None:
             return _pick(logits, self.targets) - _without(logits, self.targets).amax(1)
         return _without(logits, self.labels).amax(1) - _pick(logits, self.labels)
+
+    def boundary(self, logits: Tensor) -> Tensor:
+        """(B,) to be raised: the score of the class aimed at over that of the label; 0 on the boundary of the two."""
+        assert self.aims is not None
+        return _pick(logits, self.aims) - _pick(logits, self.labels)
+
+    def ratio(self, logits: Tensor) -> Tensor:
+        """(B,) to be raised: the targeted difference of logits ratio (Croce and Hein 2020, eq. 6), which does not change when
+        all logits are scaled. Of fewer than four classes the plain difference."""
+        if logits.shape[1] < 4:
+            return self.boundary(logits)
+        first, _, third, fourth = logits.topk(4, dim=1).values.unbind(1)
+        return self.boundary(logits) / (first - (third + fourth) / 2 + 1e-12)
 
     def met(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
         """(B,) bool: the goal is met, and the network gives the wrong class at least that probability."""

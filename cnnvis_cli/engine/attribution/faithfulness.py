@@ -66,34 +66,57 @@ def rivals(heat: Tensor) -> dict[str, Tensor]:
     return {"shifted": heat.roll((height // 2, width // 2), (0, 1)), "mirrored": heat.flip(1), "centre": blob}
 
 
+def weighted_layers(network: Network) -> list[str]:
+    """Names of the layers that have weights, in the order in which they run."""
+    return [name for name in network.layers if hasattr(network.module.get_submodule(name), "weight")]
+
+
 def randomized(network: Network, generator: torch.Generator, share: float = 1.0) -> Network:
     """A copy whose last `share` of weighted layers have new weights, drawn from a normal distribution as wide as the old.
 
     The cascading randomization of Adebayo et al. 2018, section 3, from the logits down.
     """
     other = copy.deepcopy(network)
-    weighted = [child for name in other.layers for child in [other.module.get_submodule(name)] if hasattr(child, "weight")]
-    count = max(1, round(share * len(weighted)))
-    for child in weighted[-count:]:
-        for values in child.parameters(recurse=False):
+    for name in weighted_layers(network)[-_count(network, share) :]:
+        for values in other.module.get_submodule(name).parameters(recurse=False):
             new = torch.randn(values.shape, generator=generator).to(values)
             values.data.copy_(values.mean() + new * values.std(correction=0))
     return other
 
 
-def sanity_check(
-    network: Network,
-    explain: Callable[[Network], Tensor],
-    generator: torch.Generator,
-    shares: tuple[float, ...] = (0.0, 0.5, 1.0),
-) -> list[float]:
-    """Rank correlations (-1 to 1) of a method's map with those of randomized copies of the network.
+def _count(network: Network, share: float) -> int:
+    return max(1, round(share * len(weighted_layers(network))))
 
-    `explain`: from a network to a map (H, W). `shares`: of layers randomized from the logits down, 0 for the last layer alone.
-    A map that hardly changes when all weights are random explains the picture, not the network.
+
+# Shares of the layers that the cascade randomizes, from the logits down; 0 for the last layer alone.
+CASCADE = {"last_layer": 0.0, "quarter": 0.25, "half": 0.5, "three_quarters": 0.75, "all": 1.0}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the cascade: the first layer whose weights are random, as all after it; the map (H, W) of that network; its
+    rank correlation (-1 to 1) with the map of the trained one."""
+
+    name: str
+    layer: str
+    heat: Tensor
+    correlation: float
+
+
+def sanity_check(
+    network: Network, explain: Callable[[Network], Tensor], heat: Tensor, generator: torch.Generator
+) -> list[Stage]:
+    """A method's map (H, W) beside those of ever more randomized copies of the network. Adebayo et al. 2018, figure 2.
+
+    `explain`: from a network to a map; `heat`: that of the network itself. A map that hardly changes when all weights are
+    random explains the picture, not the network.
     """
-    map_of = explain(network)
-    return [rank_correlation(map_of, explain(randomized(network, generator, share))) for share in shares]
+    stages = []
+    for name, share in CASCADE.items():
+        other = explain(randomized(network, generator, share))
+        first = weighted_layers(network)[-_count(network, share)]
+        stages.append(Stage(name, first, other, rank_correlation(heat, other)))
+    return stages
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float:

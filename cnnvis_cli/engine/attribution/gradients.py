@@ -190,6 +190,15 @@ def strongest(attribution: Tensor) -> Tensor:
     return attribution.abs().amax(1)
 
 
+def signed_picture(attribution: Tensor, share: float = 0.995) -> Tensor:
+    """A gradient (3, H, W) as a picture of its size in [0, 1]: grey where a value does not matter, brighter where more of that
+    colour raises the target, darker where it lowers it, as Springenberg et al. 2014 show guided backprop. The `share` quantile
+    of the absolute values is full contrast, which a few bright pixels cannot take away."""
+    values = attribution.abs().flatten()
+    top = values.kthvalue(max(1, round(share * len(values)))).values
+    return 0.5 + 0.5 * (attribution / torch.where(top > 0, top, values.amax().clamp_min(1e-30))).clamp(-1, 1)
+
+
 def contribution(attribution: Tensor) -> Tensor:
     """(B, 3, H, W) to (B, H, W): the sum over RGB, signed. For methods whose values are shares of the target."""
     return attribution.sum(1)

@@ -74,9 +74,8 @@ class Stylizer(nn.Module):
         maps = F.relu(self.norm4(self.up2(maps), shares))
         return torch.sigmoid(self.last(maps))[..., :height, :width]
 
-    def halfway(self, pictures: Tensor, shares: Tensor, up: Callable[[nn.Module, Tensor], Tensor] | None = None) -> Tensor:
-        """The maps (B, 2 width, H/2, W/2) from which the last two convolutions make the picture. `up`: how to apply the first
-        enlargement, where the memory is short."""
+    def encode(self, pictures: Tensor, shares: Tensor) -> Tensor:
+        """The code (B, 4 width, H/4, W/4): what comes out of the residual blocks."""
         below, right = -pictures.shape[2] % _STRIDE, -pictures.shape[3] % _STRIDE
         if below or right:
             pictures = F.pad(pictures, (0, right, 0, below), mode="reflect")
@@ -84,6 +83,18 @@ class Stylizer(nn.Module):
         maps = _relu(self.norm2(self.down2(maps), shares))
         for block in self.trunk:
             maps = block(maps, shares)
+        return maps
+
+    def decode(self, code: Tensor, shares: Tensor) -> Tensor:
+        """A picture of a code, its sides multiples of four."""
+        maps = _relu(self.norm3(self.up1(code), shares))
+        maps = F.relu(self.norm4(self.up2(maps), shares))
+        return torch.sigmoid(self.last(maps))
+
+    def halfway(self, pictures: Tensor, shares: Tensor, up: Callable[[nn.Module, Tensor], Tensor] | None = None) -> Tensor:
+        """The maps (B, 2 width, H/2, W/2) from which the last two convolutions make the picture. `up`: how to apply the first
+        enlargement, where the memory is short."""
+        maps = self.encode(pictures, shares)
         maps = self.up1(maps) if up is None else up(self.up1, maps)
         return _relu(self.norm3(maps, shares))
 

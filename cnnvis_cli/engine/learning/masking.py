@@ -25,6 +25,9 @@ from cnnvis_cli.engine.pixels import gaussian_blur
 _POWER = 0.3  # of the probability that is left without the region: also small ones are to go
 _OTHERS = 0.25  # share of pictures that are asked about a class which is not theirs
 _BLUR = 0.1  # of the side: nothing can be recognized any more
+# Area counts a quarter of its weight at first and all of it from halfway on: while nothing is learned yet, a heavy area makes
+# the mask empty, from which no gradient leads back; a light one all along leaves it far larger than the object.
+_LIGHT, _HEAVY_FROM = 0.25, 0.5
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class MaskingLoss:
             found = activations(self.network, pictures, [*self.levels, OUTPUT])
         return [found[level] for level in self.levels], found[OUTPUT]
 
-    def terms(self, masker: Masker, pictures: Tensor, step: int) -> dict[str, Tensor]:
-        """Weighted losses (scalars) for pictures (B, 3, H, W) in [0, 1]."""
+    def terms(self, masker: Masker, pictures: Tensor, step: int, progress: float) -> dict[str, Tensor]:
+        """Weighted losses (scalars) for pictures (B, 3, H, W) in [0, 1], `progress` in [0, 1] through the training."""
         generator = drawn(self.seed, step, "mask")
         codes, logits = self.look(pictures)
         count = logits.shape[1]
@@ -63,7 +66,7 @@ class MaskingLoss:
         chosen = classes[:, None]
         among = mine.sum().clamp_min(1)
         return {
-            "area": self.area * masks.mean(),
+            "area": self.area * (_LIGHT + (1 - _LIGHT) * min(1.0, progress / _HEAVY_FROM)) * masks.mean(),
             "tv": self.tv * variation(small),
             "keep": -(kept.gather(1, chosen)[:, 0] * mine).sum() / among,
             "gone": self.gone * (left.gather(1, chosen)[:, 0].clamp_min(1e-6).pow(_POWER) * mine).sum() / among,

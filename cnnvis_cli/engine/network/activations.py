@@ -95,3 +95,49 @@ def middle_layer(network: Network) -> str:
     """The middle one of the layers with maps."""
     spatial = [name for name, layer in network.layers.items() if layer.spatial]
     return spatial[len(spatial) // 2] if spatial else next(iter(network.layers))
+
+
+# Modules that change each value by itself, as rectifiers do.
+_POINTWISE = (
+    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.GELU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.LeakyReLU),
+    *(nn.Softplus, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid),
+)
+
+
+@torch.no_grad()
+def rectified_layer(network: Network, layer: str, images: Tensor) -> str:
+    """The layer that rectifies what the named one gives, where one of the next few does; else the named one itself.
+
+    Told by the numbers on images (B, 3, H, W): a rectifier that follows a sum with a shortcut rectifies something else.
+    """
+    modules = dict(network.module.named_modules())
+    known = network.layer(layer)
+    after = [other for other in network.layers.values() if other.order > known.order and other.shape == known.shape]
+    names = [other.name for other in after if isinstance(modules[other.name], _POINTWISE)][:2]
+    if not names:
+        return layer
+    acts = activations(network, images, {layer, *names})
+    for name in names:
+        if torch.allclose(modules[name](acts[layer]), acts[name], atol=1e-4, rtol=1e-3):
+            return name
+    return layer
+
+
+@torch.no_grad()
+def before_rectifier(network: Network, layer: str, channel: int, images: Tensor) -> tuple[str, int]:
+    """The layer and channel whose output is rectified into this one, among those shortly before it, as the numbers on images
+    (B, 3, H, W) tell: also where branches are put side by side after they were rectified. Itself where there is none."""
+    known = network.layer(layer)
+    earlier = [other.name for other in network.layers.values() if other.order < known.order and other.spatial]
+    names = [name for name in earlier if network.layers[name].shape[1:] == known.shape[1:]][-8:]
+    acts = activations(network, images, {layer, *names})
+    wanted = acts[layer][:, channel : channel + 1]
+    if float(wanted.amin()) < 0 or float(wanted.amax()) <= 0:
+        return layer, channel
+    for name in reversed(names):
+        rectified = acts[name].clamp(0, float(wanted.amax()))
+        off = (rectified - wanted).abs().amax((0, 2, 3))
+        best = int(off.argmin())
+        if off[best] < 1e-4 * wanted.amax() and acts[name][:, best].amin() < 0:
+            return name, best
+    return layer, channel

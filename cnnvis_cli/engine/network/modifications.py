@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnvis_cli.engine.network.network import Network
 
 Padding = Literal["zeros", "replicate", "reflect", "circular"]
-Pooling = Literal["max", "average"]
+Pooling = Literal["auto", "max", "average"]
 # An average is smaller than a maximum; without a factor the deep layers starve. 2 holds for 2x2 pools of VGGs, as in Crowson's
 # style-transfer-pytorch.
 AVERAGE_GAIN = 2.0
@@ -41,14 +41,23 @@ def _pads(convolution: nn.Conv2d) -> bool:
 
 @contextmanager
 def pooled(network: Network, kind: Pooling) -> Iterator[None]:
-    """MaxPool2d modules average instead (Gatys et al. 2015: smoother gradients), times AVERAGE_GAIN. Functional pools stay."""
+    """MaxPool2d modules average instead (Gatys et al. 2015: smoother gradients), times AVERAGE_GAIN. Functional pools stay.
+
+    `auto`: those whose windows overlap (SqueezeNet's, ResNets'). The gradient of their maxima falls on some pixels several
+    times and on others never, which leaves grain; of windows side by side (VGG's) it does not.
+    """
     with ExitStack() as stack:
         for child in network.module.modules():
-            if kind == "average" and isinstance(child, nn.MaxPool2d):
+            if isinstance(child, nn.MaxPool2d) and (kind == "average" or (kind == "auto" and _overlap(child))):
                 before = child.__dict__.get("forward")  # of an outer block
                 stack.callback(_restore, child, before)
                 child.forward = _average(child)  # type: ignore[assignment]
         yield
+
+
+def _overlap(pool: nn.MaxPool2d) -> bool:
+    sides, strides = ((one, one) if isinstance(one, int) else tuple(one) for one in (pool.kernel_size, pool.stride))
+    return any(side > stride for side, stride in zip(sides, strides, strict=True))
 
 
 def _restore(pool: nn.MaxPool2d, before: Any) -> None:

@@ -23,6 +23,8 @@ from cnnvis_cli.engine.optim.optimizers import Adam, Ascent, Optimizer, Update, 
 from cnnvis_cli.engine.optim.parameterizations import Parameterization, load_parameters
 from cnnvis_cli.engine.optim.rectifiers import PassingRectifiers
 
+_FLAT = 0.02  # of the whole rise: less is none
+_TRIALS = 6  # of a rate that is measured
 Stopped = Literal["steps", "target", "plateau", "finished", "diverged", "interrupted", "budget"]
 Gradient = Callable[[Tensor], Tensor]
 AfterStep = Callable[[int, Tensor, Tensor], Tensor]
@@ -35,19 +37,22 @@ class Loop:
     `gradient`: changes the gradient with respect to the pictures before it is used (centre bias, smoothing).
     `after_step`: (step, pictures, gradient) to pictures, for `Pixels` alone (blur, clipping).
     `target`: stop when every picture's value reaches it. `patience`: stop when the mean value over the last `patience` steps
-    is no higher than over those before. `done`: (pictures, values, index) to (B,) bool; such pictures are kept as they are.
+    is above that over those before by less than a fiftieth of the whole rise. `done`: (pictures, values, index) to (B,) bool;
+    such pictures are kept as they are.
     `average`: decay of the exponential mean of the pictures that is returned instead of the last ones (0: the last ones).
     `line_search`: L-BFGS looks for a good step along each direction (strong Wolfe), at the price of more evaluations.
     `rates`: factor on the rate for step i, if it is to change. `warm`: Adam goes on with the moments of the stage before,
     resampled to the new size (pixels only). `passing`: for so many steps gradients pass rectifiers that are silent.
     `enough`: asked before each step with the number of those done; True: the time is up.
+    `rate`: if None, what makes the first step change pictures by `moves` on average; for steps that go along the gradient,
+    whose length says nothing of how far is sensible.
     """
 
     image: Parameterization
     evaluate: ValueGradient
     steps: int
     update: Update = "adam"
-    rate: float = 0.05
+    rate: float | None = 0.05
     momentum: float = 0.0
     generator: torch.Generator | None = None
     gradient: Gradient | None = None
@@ -62,9 +67,14 @@ class Loop:
     warm: bool = False
     passing: int = 0
     enough: Callable[[int], bool] | None = None
+    moves: float = 0.004
 
     def optimizer(self) -> Optimizer:
         parameters = self.image.parameters()
+        if self.rate is None:
+            if self.update in ("adam", "lbfgs") or self.rates is not None:
+                raise ValueError("only steps along the gradient, at a rate that stays, are measured")
+            return Ascent(parameters, 1.0, self.update, self.momentum)
         if self.update == "adam":
             return Adam(parameters, self.rate, self.betas)
         if self.update == "lbfgs":
@@ -165,10 +175,15 @@ class _Run:
     def step(self) -> bool:
         """One update; False, and nothing kept of it, where the objective is not a finite number any more."""
         loop, number = self.loop, len(self.trace)
-        if loop.rates is not None:
+        if loop.rates is not None and loop.rate is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = loop.rate * loop.rates(number)
+        before = (
+            [parameter.detach().clone() for parameter in loop.image.parameters()] if loop.rate is None and not number else []
+        )
         self.optimizer.step(self._closure)
+        if before:
+            self._measure_rate(before)
         if not (torch.isfinite(self.values).all() and torch.isfinite(self.slope.sum())):
             return False
         mean = self.values.mean().item()
@@ -190,6 +205,24 @@ class _Run:
         self.trace.append(self.values)
         return True
 
+    @torch.no_grad()
+    def _measure_rate(self, before: Sequence[Tensor]) -> None:
+        """Scale the step that was just made from the parameters `before`, and all that follow, to the change asked for.
+
+        What pictures make of parameters need not be linear, so the scale is found by a few trials.
+        """
+        made = [parameter.detach() - old for parameter, old in zip(self.loop.image.parameters(), before, strict=True)]
+        rate = 1.0
+        for _ in range(_TRIALS):
+            moved = (self.loop.image() - self.before).abs().mean().item()
+            if not 0 < moved < math.inf:
+                break
+            rate *= self.loop.moves / moved
+            for parameter, old, step in zip(self.loop.image.parameters(), before, made, strict=True):
+                parameter.copy_(old + rate * step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def _finish(self, done: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         index = (~self.finished).nonzero().flatten()
         active = index.to(self.before.device)
@@ -206,7 +239,8 @@ class _Run:
             return "target"
         if loop.patience and count >= 2 * loop.patience:
             means = torch.stack(self.trace[-2 * loop.patience :]).mean(1)
-            if means[loop.patience :].mean() <= means[: loop.patience].mean():
+            earlier, later = means[: loop.patience].mean(), means[loop.patience :].mean()
+            if later - earlier <= _FLAT * (later - self.trace[0].mean()).clamp_min(0):
                 return "plateau"
         if count >= loop.steps:
             return "steps"

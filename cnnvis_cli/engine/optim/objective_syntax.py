@@ -3,6 +3,7 @@
 channel:conv4_1:17                     mean of a channel          neuron:conv4_1:17:3:5    one unit (y, x; default: middle)
 layer:conv4_1                          a whole layer              direction:conv4_1:V      a direction of its channel space
 class:elephant  (or a number)          a class logit              prob:elephant            its (log-)probability
+contrast:elephant                      the class logit minus the mean of the others
 channel:conv4_1:17 - 0.5*channel:conv4_1:3     sums and differences, with weights
 channel:conv3_1:0-63  channel:conv3_1:1,5,9    several at once, one picture each
 class:elephant; class:face             several at once
@@ -23,7 +24,13 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives
 from cnnvis_cli.engine.optim.objectives import Objective
 
-KINDS = ("channel", "neuron", "layer", "direction", "class", "logit", "prob")
+KINDS = ("channel", "neuron", "layer", "direction", "class", "logit", "prob", "contrast")
+_OF_CLASSES = {
+    "class": objectives.class_logit,
+    "logit": objectives.class_logit,
+    "prob": objectives.class_probability,
+    "contrast": objectives.class_contrast,
+}
 ReadVector = Callable[[str], Tensor]
 
 
@@ -99,17 +106,16 @@ def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[O
     if not math.isfinite(weight):
         raise UserError(f"'{shortened(text)}' has a weight that is too large.")
     quoted, rest = bool(_QUOTED.fullmatch(rest.strip())), rest.strip().strip("'\"")
-    if quoted and kind in ("class", "logit", "prob"):
+    if quoted and kind in _OF_CLASSES:
         rest = str(network.class_index(rest))
-    found = _classes(kind, rest, network) if kind in ("class", "logit", "prob") else _units(kind, rest, network, read_vector)
+    found = _classes(kind, rest, network) if kind in _OF_CLASSES else _units(kind, rest, network, read_vector)
     return found if weight == 1.0 else [objective * weight for objective in found]
 
 
 def _classes(kind: str, rest: str, network: Network) -> list[Objective]:
     count = network.class_count
     numbers = [network.class_index(rest)] if not re.fullmatch(r"[0-9,\s-]+", rest) else parse_numbers(rest, count, "class")
-    make = objectives.class_probability if kind == "prob" else objectives.class_logit
-    return [make(network, number) for number in numbers]
+    return [_OF_CLASSES[kind](network, number) for number in numbers]
 
 
 def _units(kind: str, rest: str, network: Network, read_vector: ReadVector | None) -> list[Objective]:

@@ -21,6 +21,10 @@ from cnnvis_cli.engine.network.network import Network
 Activations = Mapping[str, Tensor]
 
 
+# Kinds of terms that ask for a class.
+CLASS_KINDS = ("class", "prob", "contrast", "probability")
+
+
 @dataclass(frozen=True)
 class Term:
     """One term of an objective: its `kind` (channel, neuron, layer, direction, class, prob, ...), the `layer` it reads, the
@@ -142,6 +146,17 @@ def class_logit(network: Network, index: int) -> Objective:
         return scores[:, index] - scores[:, 1 - index] if network.reading.binary else scores[:, index]
 
     return _of_layer(OUTPUT, value, _class("class", network, index))
+
+
+def class_contrast(network: Network, index: int) -> Objective:
+    """The class score minus the mean of all others': what raises every score alike counts for nothing."""
+
+    def value(scores: Tensor) -> Tensor:
+        if network.reading.binary:
+            return 2 * (scores[:, index] - scores[:, 1 - index])
+        return (scores[:, index] - scores.mean(1)) * (scores.shape[1] / max(1, scores.shape[1] - 1))
+
+    return _of_layer(OUTPUT, value, _class("contrast", network, index))
 
 
 def class_probability(network: Network, index: int) -> Objective:

@@ -14,7 +14,7 @@ from cnnvis_cli.engine.attribution.faithfulness import (
     rivals,
     sanity_check,
 )
-from cnnvis_cli.engine.attribution.segmentation import object_mask
+from cnnvis_cli.engine.attribution.segmentation import concentration, object_mask
 from cnnvis_cli.engine.network.network import Network, Preprocessing
 from cnnvis_cli.engine.optim.objectives import class_logit
 from tests.support.modules import Detector, TwoLayers
@@ -65,11 +65,13 @@ def test_randomized_weights_change_a_gradient_but_not_an_edge_detector(images: T
     def gradient(of: Network) -> Tensor:
         return gradients.strongest(gradients.gradient(of, images[:1], class_logit(of, 1)))[0]
 
-    correlations = sanity_check(network, gradient, generator)
-    assert len(correlations) == 3
-    assert abs(correlations[-1]) < 0.5
+    stages = sanity_check(network, gradient, gradient(network), generator)
+    assert [stage.layer for stage in stages] == ["last", "last", "second", "second", "first"]
+    assert abs(stages[-1].correlation) < 0.5
+    assert stages[-1].correlation == rank_correlation(gradient(network), stages[-1].heat)
     edges = images[0].diff(dim=1).abs().amax(0)
-    assert sanity_check(network, lambda _: edges, generator) == pytest.approx([1.0] * 3)
+    unmoved = sanity_check(network, lambda _: edges, edges, generator)
+    assert [stage.correlation for stage in unmoved] == pytest.approx([1.0] * 5)
     assert torch.equal(network.module.first.weight, before), "the network itself must stay as it is"
     last = randomized(network, generator, 0.0)
     assert torch.equal(last.module.first.weight, before)
@@ -93,3 +95,39 @@ def test_the_object_is_cut_out_along_its_edge(generator: torch.Generator) -> Non
     union = (mask | disk).sum()
     assert float((mask & disk).sum() / union) > 0.9
     assert not object_mask(image, torch.zeros(70, 90)).any()
+
+
+def test_colours_tell_the_object_where_the_map_does_not_reach(generator: torch.Generator) -> None:
+    """A map that lights one end of a bar: its colour brings in the other end, and a blob of another colour stays out."""
+    bar, blob = torch.zeros(60, 90, dtype=torch.bool), torch.zeros(60, 90, dtype=torch.bool)
+    bar[25:37, 10:65], blob[44:56, 40:60] = True, True
+    colors = torch.tensor([[0.2, 0.4, 0.3], [0.9, 0.7, 0.1], [0.1, 0.1, 0.9]])
+    image = colors[bar.long() + 2 * blob.long()].permute(2, 0, 1)
+    image = (image + 0.03 * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+    y, x = torch.meshgrid(torch.arange(60.0), torch.arange(90.0), indexing="ij")
+    heat = torch.exp(-((y - 31) ** 2) / 2 / 4**2 - (x - 20) ** 2 / 2 / 25**2)
+    mask = object_mask(image, heat)
+    bright = heat > heat.flatten().quantile(0.9)
+    assert float((bright & bar).sum() / (bright | bar).sum()) < 0.6
+    assert float((mask & bar).sum() / (mask | bar).sum()) > 0.8
+    assert not mask[blob].any()
+
+
+def test_a_flat_map_is_diffuse_and_a_spot_is_not(generator: torch.Generator) -> None:
+    flat, spot = torch.ones(50, 40), torch.zeros(50, 40)
+    spot[20:24, 10:14] = 1.0
+    assert concentration(flat) == pytest.approx(0.2, abs=0.01)
+    assert concentration(spot) > 0.99
+    assert concentration(torch.zeros(50, 40)) == 0
+    noise = torch.rand(50, 40, generator=generator)
+    assert not object_mask(torch.rand(3, 50, 40, generator=generator), noise).any()
+
+
+def test_a_signed_picture_is_grey_where_nothing_matters(generator: torch.Generator) -> None:
+    slopes = torch.zeros(3, 20, 20)
+    slopes[0, 5:15, 5:15], slopes[2, 5:15, 5:15] = 2.0, -1.0
+    slopes[1, 0, 0] = 500.0  # one bright pixel does not take the contrast away
+    picture = gradients.signed_picture(slopes)
+    assert picture[:, 18, 18].tolist() == [0.5] * 3
+    assert picture[:, 10, 10].tolist() == pytest.approx([1.0, 0.5, 0.25])
+    assert picture.max() == 1

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from cnnvis_cli.engine.errors import UserError
-from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.engine.network.activations import activations, before_rectifier, rectified_layer
 from cnnvis_cli.engine.network.network import Network, Preprocessing
 
 # One network of every family, with a layer in its middle.
@@ -160,3 +160,25 @@ def test_what_is_changed_in_place_later_is_given_as_the_layer_made_it(images: Te
     network = Network.frozen("residual", AddsInPlace(), Preprocessing(size=64))
     alone = activations(network, images, ["second"])["second"]
     assert torch.equal(activations(network, images, ["second", "third"])["second"], alone)
+
+
+def test_the_rectifier_behind_a_layer_is_found_and_not_one_behind_a_sum(images: Tensor) -> None:
+    """By the numbers: a ResNet's last rectifier of a block rectifies the sum with the shortcut, not the convolution."""
+    network = Network.frozen("resnet18", build("resnet18"))
+    assert rectified_layer(network, "conv1", images) == "relu"
+    assert rectified_layer(network, "layer1.0.conv2", images) == "layer1.0.conv2"
+    bottleneck = Network.frozen("mobilenet_v2", build("mobilenet_v2"))
+    assert rectified_layer(bottleneck, "features.1.conv.1", images) == "features.1.conv.1"  # a linear bottleneck
+    assert rectified_layer(bottleneck, "features.2.conv.0.0", images) == "features.2.conv.0.2"  # ReLU6
+
+
+def test_the_channel_before_a_rectifier_is_found_also_behind_a_concatenation(images: Tensor) -> None:
+    network = Network.frozen("squeezenet1_1", build("squeezenet1_1"))
+    width = network.layer("features.3.expand1x1").channels
+    with torch.no_grad():
+        maps = activations(network, images, ["features.3.expand1x1", "features.3.expand3x3"])
+    branches = (maps["features.3.expand1x1"], maps["features.3.expand3x3"])
+    first, second = (int(((m.amax((0, 2, 3)) > 0) & (m.amin((0, 2, 3)) < 0)).nonzero()[0]) for m in branches)
+    assert before_rectifier(network, "features.3", first, images) == ("features.3.expand1x1", first)
+    assert before_rectifier(network, "features.3", width + second, images) == ("features.3.expand3x3", second)
+    assert before_rectifier(network, "features.3.expand3x3", second, images) == ("features.3.expand3x3", second)

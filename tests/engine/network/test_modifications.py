@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded, pooled
@@ -56,3 +57,19 @@ def test_blocks_nest(network: Network, images: torch.Tensor) -> None:
             inside = activations(network, images, ["relu2_1"])["relu2_1"]
         torch.testing.assert_close(activations(network, images, ["relu2_1"])["relu2_1"], outside, atol=0, rtol=0)
     assert not torch.equal(inside, outside)
+
+
+def test_pools_that_overlap_average_of_themselves() -> None:
+    side_by_side, overlapping = nn.MaxPool2d(2), nn.MaxPool2d(3, 2)
+    maps = torch.rand(1, 3, 9, 9)
+    module = nn.Sequential(
+        overlapping, nn.Conv2d(3, 3, 1), side_by_side, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)
+    )
+    network = Network.frozen("pools", module)
+    overlapping, side_by_side = (pool for pool in network.module.modules() if isinstance(pool, nn.MaxPool2d))
+    before = overlapping(maps), side_by_side(maps)
+    with pooled(network, "auto"):
+        assert torch.equal(side_by_side(maps), before[1])
+        assert not torch.equal(overlapping(maps), before[0])
+        assert overlapping(maps).shape == before[0].shape
+    assert torch.equal(overlapping(maps), before[0])

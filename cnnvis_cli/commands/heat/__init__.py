@@ -1,0 +1,1 @@
+"""Heat maps over pictures: what `saliency` and `occlude` draw and measure of them."""

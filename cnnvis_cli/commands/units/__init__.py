@@ -1,0 +1,1 @@
+"""Single units and directions of a layer: what pages about them share."""
