@@ -22,6 +22,7 @@ from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.kept import result_name
 from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import make_session
 from cnnvis_cli.pictures.read import PictureFile, find_picture, read, to_square
@@ -174,10 +175,13 @@ def test_figures_say_what_they_show_and_scores_are_of_what_was_saved(cnnvis: Run
     assert said.sidecar["scores"] == bare.sidecar["scores"]
 
 
-def test_settings_that_differ_give_another_name(cnnvis: Run) -> None:
-    names = {cnnvis("maximize", *QUICK, *more).files[0].name for more in ((), ("rate=0.1",), ("--seed", "3"), ("tv=1",))}
+def test_settings_that_differ_give_another_name() -> None:
+    def name(*more: str) -> str:
+        return result_name(load_config(MaximizeConfig, "maximize", settings=[*QUICK, *more], environment={}))
+
+    names = {name(), name("rate=0.1"), name("seed=3"), name("tv=1")}
     assert len(names) == 4
-    assert "minivgg_channel-conv5_2-0_seed-3_size-64_steps-8.png" in names
+    assert "minivgg_channel-conv5_2-0_seed-3_size-64_steps-8" in names
 
 
 @pytest.mark.parametrize("update", ["gradient", "sign", "normalized"])

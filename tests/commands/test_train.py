@@ -318,7 +318,7 @@ def test_a_film_is_painted_and_scored_for_flicker(cnnvis: Run) -> None:
 
 
 def test_a_painter_is_a_stylizer_to_whoever_uses_it(cnnvis: Run) -> None:
-    settings = ("kind=painter", "paintings=sample:starry_night", *TINY, *CATS, "steps=6", "autoencoder=0.5", "size=32")
+    settings = ("kind=painter", "paintings=sample:starry_night", *TINY, *CATS, "steps=6", "autoencoder=0.5")
     ran = cnnvis("train", *over(settings), "name=vincent")
     assert ran.code == 0, ran.err
     losses = ran.sidecar["losses"]

@@ -74,7 +74,7 @@ def test_what_keys_belong_to_names_keys_and_is_shown(command: str) -> None:
             ["crop_share has no effect with crops=0: it belongs to crops of the picture: crops=8"],
         ),
         (["maximize", "every=3"], ["every has no effect with frames=false"]),
-        (["maximize", "pictures=x"], ["pictures has no effect with neither"]),
+        (["maximize", "pictures=x"], ["pictures has no effect with none of the three"]),
         (["dream", "smallest=900", "size=64"], ["smallest 900 is more than the size of 64"]),
         (["dream", "zoom_steps=9"], ["zoom_steps has no effect with zoom=0"]),
         (["saliency", "layer=conv4_1"], ["layer has no effect with method=smoothgrad"]),
