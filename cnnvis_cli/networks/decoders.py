@@ -19,7 +19,7 @@ from cnnvis_cli.networks.learned import LARGEST_SHAPE, damaged, find_learned, re
 
 # By the network whose codes they take.
 DECODERS = {"minivgg": "decoder"}
-MASKERS: dict[str, str] = {}  # none is good enough yet
+MASKERS = {"minivgg": "masker"}
 Kind = TypeVar("Kind", bound=nn.Module)
 
 

@@ -27,8 +27,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-# No masker is bundled: tests/commands/test_decode.py trains one and runs it.
-@pytest.mark.parametrize("method", [method for method in get_args(Method) if method != "masker"])
+@pytest.mark.parametrize("method", get_args(Method))
 def test_every_method_gives_a_map_in_the_pictures_size(method: str, cnnvis: Cli, tmp_path: Path) -> None:
     picture = write_picture(tmp_path / "odd.png")
     few = {"smoothgrad": ["samples=2"], "integrated_gradients": ["steps=2"]}.get(method, [])
