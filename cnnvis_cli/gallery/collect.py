@@ -18,6 +18,20 @@ from cnnvis_cli.jobs.record import Record, config_hash, parse_record
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _POINTS, _LINES = 120, 24
+# The number of a card, by command: the first of these that a result has, what it came to rather than where it began.
+_TELLING = {
+    "maximize": ("seen probability", "probability", "value", "mean value"),
+    "saliency": ("insertion auc", "mean insertion auc", "value"),
+    "occlude": ("insertion auc", "mean insertion auc", "value"),
+    "invert": ("ssim", "code distance", "rank correlation of code distance with depth"),
+    "style": ("style ratio", "style distance"),
+    "texture": ("style ratio", "copy rate"),
+    "fool": ("robust accuracy", "probability", "fooled"),
+    "evolve": ("median",),
+    "train": ("style ratio", "accuracy", "loss"),
+}
+# Of a result's files, the figures that say more than its picture alone.
+_FIGURES = ("-compare.png",)
 
 
 def sidecars(folder: Path) -> list[Path]:
@@ -54,7 +68,9 @@ def _is_json(data: bytes) -> bool:
 
 def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
     command, config = record.command, record.config
-    files = [path.parent / name for name in record.files if (path.parent / name).exists()]
+    names = sorted(record.files, key=lambda name: not name.endswith(_FIGURES))
+    files = [path.parent / name for name in names if (path.parent / name).exists()]
+    scores = _flat(record.scores)
     return {
         "command": command,
         "name": record.name or path.stem,
@@ -68,7 +84,8 @@ def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -
         "time": path.stat().st_mtime,
         "seconds": record.seconds,
         "device": record.device,
-        "scores": _flat(record.scores),
+        "scores": scores,
+        "telling": next((key for key in _TELLING.get(command, ()) if key in scores), ""),
         "config": {key: value for key, value in config.items() if defaults.get(key) != value},
         "traces": _traces(record.trace),
         "tiles": _tiles(record),

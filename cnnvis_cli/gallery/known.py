@@ -11,7 +11,7 @@ from cnnvis_cli import __version__
 from cnnvis_cli.files.atomic import atomic
 
 NAME = "thumbnails/.known.json"
-_FORM = 1  # of what is kept, counted up where it changes
+_FORM = 2  # of what is kept, counted up where it changes
 
 
 class Known:

@@ -9,7 +9,7 @@ let shown = [], drawn = 0, open = -1, pair = [];
 items.forEach((item, id) => {
   item.id = id;
   item.words = [item.name, item.folder, item.command, item.model, item.line, ...item.layers, ...item.classes].join(" ").toLowerCase();
-  item.score = Object.keys(item.scores).find((key) => typeof item.scores[key] === "number");
+  item.score = item.telling || Object.keys(item.scores).find((key) => typeof item.scores[key] === "number");
 });
 
 function make(tag, attributes = {}, ...children) {
@@ -134,7 +134,7 @@ function card(item) {
     ? make("img", { src: item.thumbnail, loading: "lazy", decoding: "async", alt: `${item.command}: ${item.name}`, class: tiny(item) && "small" })
     : make("span", {}, item.files.length ? "no picture" : "files missing");
   const pick = make("button", { class: "pick", tabindex: "-1", title: "Mark for comparison (C)", "aria-label": "Mark for comparison", onclick: (event) => { event.stopPropagation(); mark(item.id); } }, "⇄");
-  const score = sorted && item.scores[sorted] !== undefined ? make("em", { title: sorted }, told(item.scores[sorted])) : null;
+  const score = sorted && item.scores[sorted] !== undefined ? make("em", { title: sorted }, `${sorted} ${told(item.scores[sorted])}`) : null;
   return make("article",
     { class: "card" + (pair.includes(item.id) ? " marked" : ""), tabindex: "0", role: "button", "data-id": item.id, onclick: () => look(item.id) },
     make("div", { class: "well" }, image),

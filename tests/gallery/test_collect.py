@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -69,3 +70,16 @@ def test_layers_classes_tiles_and_traces(tmp_path: Path) -> None:
 def test_no_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
         sidecars(tmp_path / "none")
+
+
+def test_a_card_shows_what_came_of_it_and_the_figure_that_tells_most(tmp_path: Path) -> None:
+    put(tmp_path, "f", command="fool", scores={"probability_before": 0.9, "margin": 0.1, "probability": 0.7})
+    sidecar = tmp_path / "f.json"
+    record = json.loads(sidecar.read_text())
+    picture = record["files"][0]
+    (tmp_path / "f-compare.png").write_bytes((tmp_path / picture).read_bytes())
+    sidecar.write_text(json.dumps(record | {"files": [picture, "f-compare.png"]}))
+    item = item_of(sidecar, tmp_path / "index.html")
+    assert isinstance(item, dict)
+    assert item["telling"] == "probability"
+    assert item["files"] == ["f-compare.png", picture]
