@@ -160,7 +160,9 @@ def contents(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             data = path.read_bytes()
-            found[str(path.relative_to(folder))] = _timeless(json.loads(data)) if path.suffix == ".json" else data
+            rows = data.splitlines() if path.suffix == ".jsonl" else [data]
+            values = [_timeless(json.loads(row)) for row in rows] if path.suffix in (".json", ".jsonl") else data
+            found[str(path.relative_to(folder))] = values
     return found
 
 
