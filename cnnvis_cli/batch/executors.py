@@ -129,9 +129,22 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.job: Planned | None = None
         self.process = context.Process(target=_worker, args=(theirs, device, flags), daemon=True)
-        with _threads_in_environment(flags.threads):
+        with _threads_in_environment(flags.threads), _deaf_children():
             self.process.start()
         theirs.close()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started here hear nothing of Ctrl-C, also not while they still import: the runner tells them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -256,3 +256,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
     assert tried == [16, 8, 4]
     monkeypatch.setattr(job_run, "command_module", lambda command: SimpleNamespace(run=lambda config, job: torch.empty(10**15)))
     assert "out of memory" in cnnvis("run", jobs, "--shard", "2/4", "--out", "out").err
+
+
+def test_a_worker_hears_nothing_of_ctrl_c_from_its_first_moment() -> None:
+    """Also while it imports, when a KeyboardInterrupt would end in a traceback; this process hears as before."""
+    from cnnvis_cli.batch.executors import _deaf_children
+
+    words = "import signal; print(sorted(int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    with _deaf_children():
+        blocked = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert {int(signal.SIGINT), int(signal.SIGHUP)} <= set(json.loads(blocked))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
