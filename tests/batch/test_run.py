@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -258,12 +260,21 @@ def test_out_of_memory_halves_the_batch_and_goes_on(cnnvis: Run, jobs: Path, mon
     assert "out of memory" in cnnvis("run", jobs, "--shard", "2/4", "--out", "out").err
 
 
+def _tell_what_is_blocked(pipe: Any) -> None:
+    pipe.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 def test_a_worker_hears_nothing_of_ctrl_c_from_its_first_moment() -> None:
     """Also while it imports, when a KeyboardInterrupt would end in a traceback; this process hears as before."""
     from cnnvis_cli.batch.executors import _deaf_children
 
-    words = "import signal; print(sorted(int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
     with _deaf_children():
-        blocked = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
-    assert {int(signal.SIGINT), int(signal.SIGHUP)} <= set(json.loads(blocked))
+        process = context.Process(target=_tell_what_is_blocked, args=(theirs,))
+        process.start()
+    assert {signal.SIGINT, signal.SIGHUP} <= pipe.recv()
+    process.join()
+    pipe.close()
+    theirs.close()
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
