@@ -25,8 +25,9 @@ demo: $(VENV)/installed  ## render what four classes of the bundled network look
 	@echo "Look at the picture whose path stands above. Then try:"
 	@echo "  $(CNNVIS) saliency image=YOUR.jpg      $(CNNVIS) dream image=YOUR.jpg      $(CNNVIS) style content=YOUR.jpg stylizer=paintings"
 
+# A process a core with a thread each: small tensors gain nothing from a second thread.
 test: $(VENV)/developed  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 fuzz: $(VENV)/developed  ## throw 20,000 inputs that make no sense at each parser (half an hour)
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz
