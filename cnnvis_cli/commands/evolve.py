@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from cnnvis_cli.engine.network.classes import find_class
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.pixels import to_bytes
 from cnnvis_cli.errors import Interrupted, RunError, UserError
+from cnnvis_cli.jobs.fresh import named_files
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks import black_boxes
 from cnnvis_cli.pictures import sheet as sheets
@@ -108,7 +110,12 @@ def _classifier(config: EvolveConfig, job: Job) -> Classifier:
     if side is None or own not in (None, side):
         raise UserError(f"{config.evaluator} takes pictures of {own or 'any'} px; give that as size=...")
     budget = black_boxes.QueryLimit(black_boxes.Softmax(box) if config.logits else box, config.queries, config.batch or 64)
-    asked = black_boxes.Cache(budget, Path(config.cache).expanduser() if config.cache else None)
+    settings = [config.evaluator, config.logits, config.mean, config.std, named_files({"evaluator": config.evaluator})]
+    whose = json.dumps(settings)
+    if job.resume.get("evaluator", whose) != whose:
+        job.warn(f"{config.evaluator} is another one than before the interruption; what it answered until then stays.")
+    job.resume.keep("evaluator", whose)
+    asked = black_boxes.Cache(budget, Path(config.cache).expanduser() if config.cache else None, whose)
     count = probabilities_of(asked, np.full((1, side, side, 3), 128, np.uint8)).shape[1]
     grey = isinstance(box, black_boxes.Onnx) and box.channels == 1 if config.grayscale is None else config.grayscale
     return Classifier(asked, side, grey, _labels(config, box, count), config.evaluator, budget)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.record import Record
 from cnnvis_cli.pictures.find import find_pictures
 
+_NOT_READ = ("name", "cache")  # of the keys whose values may be files: what a result is called, and what a run writes
+_LONGEST = 4096  # characters of a path
 _PNG_BEGINS, _PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
@@ -41,7 +43,44 @@ def outdated(record: Record, folder: Path) -> str | None:
         path = known.get("file") if isinstance(known, dict) else None
         if path and _sha256(Path(path)) != known.get("sha256"):
             return f"the weights of {model} in {path} are others now"
-    return _changed_pictures(record)
+    return _changed_pictures(record) or _changed_files(record)
+
+
+def _changed_files(record: Record) -> str | None:
+    for name, digest in record.named.items():
+        if _sha256(Path(name)) != digest:
+            return f"{name} is {'another file now' if Path(name).expanduser().exists() else 'gone'}"
+    return None
+
+
+def named_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each file that a config names, and of a module of the user's whose function it names."""
+    texts = _texts([value for key, value in config.items() if key not in _NOT_READ])
+    paths = dict.fromkeys(path for text in texts if len(text) <= _LONGEST for path in _files_of(text))
+    return {str(path): digest for path in paths if (digest := _sha256(path))}
+
+
+def _files_of(text: str) -> Iterator[Path]:
+    module, _, name = text.rpartition(":")
+    if name.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        base = Path(*module.split("."))
+        candidates = [base.with_suffix(".py"), base / "__init__.py"]
+    else:
+        candidates = [Path(part) for part in {text, *text.split("@")} if part]
+    for path in candidates:
+        try:
+            if path.expanduser().is_file():
+                yield path
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have
+            continue
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _texts(value)
 
 
 def _changed_pictures(record: Record) -> str | None:
@@ -66,13 +105,9 @@ def _changed_pictures(record: Record) -> str | None:
 
 def _places(values: Any) -> Iterator[str]:
     """The folders and globs among a config's values."""
-    if isinstance(values, str):
-        if values and (Path(values).expanduser().is_dir() or (glob.has_magic(values) and "/" in values)):
-            yield values
-    elif isinstance(values, dict | list | tuple):
-        inside: Iterable[Any] = values.values() if isinstance(values, dict) else values
-        for value in inside:
-            yield from _places(value)
+    for text in _texts(values):
+        if text and (Path(text).expanduser().is_dir() or (glob.has_magic(text) and "/" in text)):
+            yield text
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from cnnvis_cli import __version__
 from cnnvis_cli.config.base import CommandConfig
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.files.atomic import clear, clear_halves, make_folder
+from cnnvis_cli.jobs.fresh import named_files
 from cnnvis_cli.jobs.inputs import Inputs
 from cnnvis_cli.jobs.kept import kept_record, result_name
 from cnnvis_cli.jobs.loops import SPENT, Loops
@@ -77,6 +78,7 @@ class Job:
         if (old := kept_record(command, self._asked, self.results.folder, overwrite=overwrite)) is not None:
             self.record = old
             return False
+        self.record.named = named_files(self.record.config)
         if overwrite:
             self.resume.clear()
         elif (trouble := self.resume.load()) is not None:

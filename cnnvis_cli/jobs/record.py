@@ -34,7 +34,8 @@ class Record:
     """All that is known of a result. Numbers are numbers and lists are lists; words are made where they are printed.
 
     `config`: the resolved settings; `config_hash`: of these and the command. `inputs`: SHA-256 by picture. `networks`: by
-    model, `weights` and their `sha256`. `layers`, `classes`: what the result shows, for who looks for them.
+    model, `weights` and their `sha256`. `named`: SHA-256 of the files that the config names. `layers`, `classes`: what the
+    result shows, for who looks for them.
     `asked`: what each picture was asked for, in the order of `tiles`, the (left, top, right, bottom) of each on the sheet.
     `stopped`: why each loop ended. `trace`: the objective by step, of one loop or a list of them. `skipped`: pictures that were
     left out, and why. `details`: what a command adds to it, at the top level of the JSON.
@@ -49,6 +50,7 @@ class Record:
     files: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
     networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
     layers: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     asked: list[list[Asked]] = field(default_factory=list)

@@ -238,10 +238,13 @@ class QueryLimit:
 
 
 class Cache:
-    """Asks about each picture once. With a file (one line of JSON per picture) also across runs."""
+    """Asks about each picture once. With a file (one line of JSON per picture) also across runs.
 
-    def __init__(self, evaluate: BlackBox, path: Path | None = None) -> None:
-        self.evaluate, self.path = evaluate, path
+    `whose`: says which evaluator answers, in all that its answers depend on. Answers of another one are not taken for its.
+    """
+
+    def __init__(self, evaluate: BlackBox, path: Path | None = None, whose: str = "") -> None:
+        self.evaluate, self.path, self.whose = evaluate, path, whose.encode()
         self.known: dict[str, list[float]] = {}
         if path is not None and path.exists():
             try:
@@ -262,7 +265,7 @@ class Cache:
             self.known[key] = values
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        keys = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
+        keys = [hashlib.sha256(self.whose + repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
         new = {key: number for number, key in enumerate(keys) if key not in self.known}
         if new:
             answers = np.asarray(self.evaluate(images[list(new.values())]), np.float64).tolist()

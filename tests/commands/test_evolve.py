@@ -234,3 +234,52 @@ def test_examples_run(cnnvis: Run, name: str) -> None:
     ran = cnnvis("evolve", "-c", name, "generations=1", "children=8", "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["scores"]["generations"] == 1
+
+
+def test_a_cache_keeps_the_answers_of_each_evaluator_apart(cnnvis: Run) -> None:
+    """Three functions on one file, then one that was edited: each gives what it gives without the file."""
+
+    def write(first: str) -> None:
+        Path("boxes.py").write_text(
+            "import numpy as np\n"
+            f"def one(images): return np.stack([images.mean((1, 2, 3)) / 255, {first} - images.mean((1, 2, 3)) / 510], 1)\n"
+            "def other(images): return one(images)[:, ::-1]\n"
+        )
+        sys.modules.pop("boxes", None)
+
+    def answers(function: str, *more: str) -> list[float]:
+        settings = ("evolve", f"evaluator=boxes:{function}", "size=8", *over(QUICK, "name=box"), "--trust-code", "--overwrite")
+        ran = cnnvis(*settings, *more)
+        assert ran.code == 0, ran.err
+        return [row["probability"] for row in ran.sidecar["elites"]]
+
+    write("0.8")
+    for function in ("one", "other"):
+        assert answers(function, "cache=kept.jsonl") == answers(function)
+    assert answers("one") != answers("other")
+    before = answers("one")
+    write("0.7")
+    assert answers("one", "cache=kept.jsonl") == answers("one") != before
+
+
+def test_a_result_of_an_evaluator_that_was_edited_is_made_anew(cnnvis: Run) -> None:
+    """Kept means the same files: also the module or the ONNX file that answers, and the file of the classes' names."""
+    code = (
+        "import numpy as np\ndef judge(images): return np.stack([images.mean((1, 2, 3)) / 255, np.full(len(images), {})], 1)\n"
+    )
+    Path("judge.py").write_text(code.format(0.1))
+    Path("names.txt").write_text("bright\nrest\n")
+    settings = ("evolve", "evaluator=judge:judge", "size=8", *over(QUICK, "name=box"), "labels=names.txt", "--trust-code")
+    assert cnnvis(*settings).code == 0
+    kept = cnnvis(*settings)
+    assert "no longer holds" not in kept.err
+    Path("judge.py").write_text(code.format(0.2))
+    sys.modules.pop("judge", None)
+    again = cnnvis(*settings)
+    assert again.code == 0
+    assert "judge.py is another file now" in again.err
+    assert [row["probability"] for row in again.sidecar["elites"]][1] == pytest.approx(0.2)
+    Path("names.txt").write_text("light\nrest\n")
+    again = cnnvis(*settings)
+    assert "names.txt is another file now" in again.err
+    assert [row["class"] for row in again.sidecar["elites"]] == ["light", "rest"]
