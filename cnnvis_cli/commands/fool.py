@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -128,7 +129,7 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
     state = job.resume.get("attacked") or {key: [] for key in (*_LISTED, *_STACKED)}
     batch = len(pictures) if config.attack == "universal" else config.batch
     places = list(torch.arange(len(pictures)).split(batch))
-    total = config.asks if config.attack == "square" else config.steps or 40
+    most = _most_steps(config)
     parts: list[str] = []
     sure = config.confidence if config.attack in UNTIL_SURE else 0.0
 
@@ -144,8 +145,8 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
 
     for number in range(len(state["pictures"]), len(places)):
         where = places[number]
-        with job.track(f"fool {config.attack} {number + 1}/{len(places)}", total) as bar:
-            watch = Watch(partial(_advance, bar), job.interrupted)
+        with job.track(f"fool {config.attack} {number + 1}/{len(places)}", most) as bar:
+            watch = Watch(partial(_advance, bar, count(1), most), job.interrupted)
             chosen = pictures[where.to(pictures.device)]
             made = attacked(network, chosen, goal.at(where), _bounds(config), attack, confidence=sure, watch=watch)
         if job.interrupted():
@@ -162,13 +163,26 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
     return {key: value if key in _LISTED else torch.cat(value) for key, value in state.items()}
 
 
+_TOLD = 3  # pictures that are named in a line each
 # What is kept of each batch: words, and tensors.
 _LISTED = ("how", "by")
 _STACKED = ("pictures", "worked", "epsilon", "queries", "gradients")
 
 
-def _advance(bar: Task, step: int, values: Tensor, pictures: Tensor) -> None:
-    bar.advance(step)
+def _advance(bar: Task, steps: Iterator[int], most: int, step: int, values: Tensor, pictures: Tensor) -> None:
+    """One step more of all tries together: each try counts its own from 1 again."""
+    bar.advance(min(next(steps), most))
+
+
+def _most_steps(config: FoolConfig) -> int:
+    """Steps that a picture may take, all tries together; most pictures end sooner."""
+    steps = config.steps or (100 if config.attack == "autoattack" else 40)
+    each = {
+        "square": config.asks,
+        "autoattack": steps * (1 + 2 * config.aims) + config.asks,
+        **dict.fromkeys(("lbfgs", "carlini-wagner"), steps * config.searches),
+    }
+    return each.get(config.attack, steps * config.restarts) * len(config.tried)
 
 
 # What is saved of it
@@ -273,8 +287,12 @@ def _short(label: str) -> str:
 def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal, rows: list[dict[str, Any]]) -> None:
     """Where the gradient attack failed, let a black box try: if that succeeds, the gradients mislead."""
     failed = torch.tensor([number for number, row in enumerate(rows) if not row["fooled"]], dtype=torch.long)
-    for number in failed.tolist():
-        job.warn(f"{rows[number]['picture']}: {config.attack} did not fool {network.name}; the saved picture is no success.")
+    names = [str(rows[number]["picture"]) for number in failed.tolist()]
+    if len(names) > _TOLD:
+        job.warn(f"{len(names)} of {len(rows)} pictures were not fooled by {config.attack}: {', '.join(names[:_TOLD])}, ...")
+    else:
+        for name in names:
+            job.warn(f"{name}: {config.attack} did not fool {network.name}; the saved picture is no success.")
     if not len(failed) or config.attack in ("square", "universal", "autoattack") or not config.check or config.budget is None:
         return
     where = failed.to(pictures.device)

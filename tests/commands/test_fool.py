@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.files.bundled import configs_folder
-from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.jobs.progress import Interrupt, Task
 from cnnvis_cli.pictures.read import PictureFile, open_rgb, read
 from cnnvis_cli.pictures.read import sample as find_sample
 from tests.conftest import Ran
@@ -35,6 +35,32 @@ def folder(tmp_path: Path) -> Path:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(place / f"{name}.png")
     return place
+
+
+@pytest.mark.parametrize("attack", ["autoattack", "pgd", "square", "carlini-wagner"])
+def test_progress_never_passes_its_end(cnnvis: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, attack: str) -> None:
+    """Of several tries each counts its steps from 1: what is told is their sum, and at most what was announced."""
+    told: list[tuple[int, int]] = []
+
+    class Bar(Task):
+        def __init__(self, label: str, total: int) -> None:
+            self.total = total
+
+        def advance(self, done: int, note: str = "", total: int | None = None) -> None:
+            told.append((done, total or self.total))
+
+    monkeypatch.setattr("cnnvis_cli.jobs.progress._Plain", Bar)
+    few = {
+        "square": ["queries=4"],
+        "autoattack": ["steps=3", "aims=2", "queries=5"],
+        "carlini-wagner": ["steps=3", "searches=2"],
+    }
+    ran = cnnvis("fool", f"image={folder}", f"attack={attack}", *few.get(attack, ["steps=3", "norm=l2"]), "batch=8")
+    assert ran.code == 0, ran.err
+    done = [step for step, _ in told]
+    assert done == sorted(done)
+    assert len(set(done)) > 1
+    assert all(step <= total for step, total in told)
 
 
 def test_the_saved_picture_is_judged(cnnvis: Run, minivgg: Network) -> None:
