@@ -144,14 +144,14 @@ def _thumbnail(image: Image.Image, path: Path, page: Path) -> str:
     """Made once per state of the picture; where it is, from the page."""
     stat = path.stat()
     told = os.fsencode(f"{path.absolute()} {stat.st_mtime_ns} {stat.st_size}")
-    small = page.parent / "thumbnails" / f"{hashlib.sha256(told).hexdigest()[:20]}.webp"
+    small = page.parent / "thumbnails" / f"{hashlib.sha256(told).hexdigest()[:20]}.jpg"
     if not small.exists():
         small.parent.mkdir(exist_ok=True)
         image.draft("RGB", (_SIDE, _SIDE))
         copy = image.convert("RGB")
         copy.thumbnail((_SIDE, _SIDE))
         with atomic(small) as file:
-            copy.save(file, "WEBP", quality=86, method=2)
+            copy.save(file, "JPEG", quality=88, subsampling=0)  # WebP: a third less bytes, ten times the time
     return os.path.relpath(small, page.parent).replace(os.sep, "/")
 
 
