@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from typing import Any
@@ -11,28 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnvis_cli.commands.shared.attack_cases import Case, cases_of, goal_of
+from cnnvis_cli.commands.fooling.attacking import auto, bounds, common_change, run_attack
+from cnnvis_cli.commands.fooling.cases import Case, cases_of, goal_of
+from cnnvis_cli.commands.fooling.comparing import save_curve, save_transfer
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.config.fool import UNTIL_SURE, FoolConfig
-from cnnvis_cli.engine.attacks.assessment import accuracy_by_budget, changes, suspicions
-from cnnvis_cli.engine.attacks.autoattack import autoattack
-from cnnvis_cli.engine.attacks.ball import ascent, fgsm, pgd
-from cnnvis_cli.engine.attacks.bound import Bound
+from cnnvis_cli.engine.attacks.assessment import changes, suspicions
 from cnnvis_cli.engine.attacks.least import attacked
-from cnnvis_cli.engine.attacks.nearest import carlini_wagner, deepfool, lbfgs
 from cnnvis_cli.engine.attacks.problem import Goal, Problem
-from cnnvis_cli.engine.attacks.quantize import quantize
 from cnnvis_cli.engine.attacks.square import square
-from cnnvis_cli.engine.attacks.universal import universal
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Watch
-from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.progress import Task
-from cnnvis_cli.pictures import plots
-from cnnvis_cli.pictures.plots import line
-from cnnvis_cli.pictures.read import to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 # Pictures on the sheet that compares before and after; the others have files of their own.
@@ -69,10 +61,11 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores.update(robust_accuracy=share, standard_error=math.sqrt(share * (1 - share) / len(rows)))
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]
         job.results.save_csv(columns, [[_cell(row[column]) for column in columns] for row in rows], "table")
+    networks = {config.model: network, **others}
     if config.budgets:
-        _curve(config, job, network, pictures, goal)
+        save_curve(config, job, networks, cases, goal)
     if config.also:
-        _transfer(config, job, {config.model: network, **others}, cases, rows)
+        save_transfer(config, job, networks, cases, [row["saved"] for row in rows])
 
 
 def _cell(value: Any) -> Any:
@@ -87,43 +80,6 @@ def _other(entry: str) -> NetworkConfig:
 # The attack
 
 
-def _attack(config: FoolConfig, problem: Problem) -> Tensor:
-    given: dict[str, Any] = {key: getattr(config, key) for key in ("steps", "rate") if getattr(config, key) is not None}
-    sure: dict[str, Any] = {"confidence": config.confidence} if config.attack in UNTIL_SURE else {}
-    search: dict[str, Any] = {"searches": config.searches, "constant": config.constant}
-    steps: dict[str, Any] = {key: given[key] for key in ("steps",) if key in given}
-    within: dict[str, Any] = {"steps": 40, "loss": config.loss, "seed": config.seed, **given, **sure}
-    attacks: dict[str, Callable[[], Tensor]] = {
-        "ascent": partial(ascent, problem, **given, **sure),
-        "fgsm": partial(fgsm, problem, loss=config.loss),
-        "ifgsm": partial(pgd, problem, random_start=False, **within),
-        "pgd": partial(pgd, problem, restarts=config.restarts, **within),
-        "momentum": partial(pgd, problem, random_start=False, momentum=config.momentum, **within),
-        "lbfgs": partial(lbfgs, problem, **steps, **search),
-        "deepfool": partial(deepfool, problem, **steps, candidates=config.candidates, overshoot=config.overshoot),
-        "carlini-wagner": partial(carlini_wagner, problem, **given, **search, kappa=config.kappa),
-        "square": partial(square, problem, queries=config.asks, seed=config.seed),
-        "autoattack": lambda: _auto(config, problem)[0],
-        "universal": lambda: _common_change(config, problem)[1],
-    }
-    return attacks[config.attack]()
-
-
-def _auto(config: FoolConfig, problem: Problem) -> tuple[Tensor, list[str]]:
-    return autoattack(problem, steps=config.steps or 100, aims=config.aims, queries=config.asks, seed=config.seed)
-
-
-def _common_change(config: FoolConfig, problem: Problem) -> tuple[Tensor, Tensor]:
-    given: dict[str, Any] = {key: getattr(config, key) for key in ("steps", "rate") if getattr(config, key) is not None}
-    return universal(problem, batch=config.batch, **given)
-
-
-def _bounds(config: FoolConfig) -> list[Bound]:
-    """The budgets that are tried, rising; the last is the largest there is."""
-    norm = "l2" if config.attack in ("lbfgs", "carlini-wagner") else config.norm
-    return [Bound(norm, math.inf if epsilon is None else epsilon) for epsilon in config.tried]
-
-
 def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> dict[str, Any]:
     """The 8-bit pictures to save with their costs. What was finished when a run was interrupted is taken from its state."""
     state = job.resume.get("attacked") or {key: [] for key in (*_LISTED, *_STACKED)}
@@ -135,11 +91,11 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
 
     def attack(problem: Problem) -> Tensor:
         if config.attack == "autoattack":
-            found, parts[:] = _auto(config, problem)
+            found, parts[:] = auto(config, problem)
             return found
         if config.attack != "universal":
-            return _attack(config, problem)
-        change, found = _common_change(config, problem)
+            return run_attack(config, problem)
+        change, found = common_change(config, problem)
         job.results.save_picture(_shown(config, change)[0], "universal")
         return found
 
@@ -148,7 +104,7 @@ def _attacked(config: FoolConfig, job: Job, network: Network, pictures: Tensor, 
         with job.track(f"fool {config.attack} {number + 1}/{len(places)}", most) as bar:
             watch = Watch(partial(_advance, bar, count(1), most), job.interrupted)
             chosen = pictures[where.to(pictures.device)]
-            made = attacked(network, chosen, goal.at(where), _bounds(config), attack, confidence=sure, watch=watch)
+            made = attacked(network, chosen, goal.at(where), bounds(config), attack, confidence=sure, watch=watch)
         if job.interrupted():
             job.resume.keep("attacked", state)
             job.resume.save()
@@ -296,49 +252,10 @@ def _check(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goa
     if not len(failed) or config.attack in ("square", "universal", "autoattack") or not config.check or config.budget is None:
         return
     where = failed.to(pictures.device)
-    problem = Problem(network, pictures[where], goal.at(failed), _bounds(config)[-1])
+    problem = Problem(network, pictures[where], goal.at(failed), bounds(config)[-1])
     hits = problem.margin(square(problem, queries=config.check, seed=config.seed), problem.everything) > 0
     for number in failed[hits].tolist():
         job.warn(
             f"{rows[number]['picture']}: square, a black box, fools the network with {config.check} queries where "
             f"{config.attack} failed. Its gradients mislead: the failure does not mean that the network is robust."
         )
-
-
-def _curve(config: FoolConfig, job: Job, network: Network, pictures: Tensor, goal: Goal) -> None:
-    shares = accuracy_by_budget(network, pictures, goal, _bounds(config)[-1].norm, config.budgets, partial(_attack, config))
-    job.check_interrupt()
-    job.results.save_csv(["epsilon", "accuracy"], list(zip(config.budgets, shares, strict=True)), "curve")
-    levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
-    label = "largest change of a value, in levels of 255" if config.norm == "linf" else "length of the change"
-    job.results.save_image(line({config.attack: (levels, shares)}, label, "pictures that withstand it"), "curve")
-    job.record.note(curve={"epsilon": config.budgets, "accuracy": shares})
-
-
-def _transfer(
-    config: FoolConfig, job: Job, networks: dict[str, Network], cases: list[Case], rows: list[dict[str, Any]]
-) -> None:
-    """Who is fooled by what was made for whom: the share of pictures whose answer changes. For the other networks the
-    pictures are made without a target, since their classes may be others."""
-    clean = torch.cat([case.picture for case in cases])
-    sources, made = [clean], [torch.cat([row["saved"] for row in rows])]
-    for other in list(networks.values())[1:]:
-        source = eight_bit(to_square(clean, other.size))
-        with torch.no_grad():
-            goal = Goal(other(source).argmax(1))
-        problem = Problem(other, source, goal, _bounds(config)[-1], watch=Watch(should_stop=job.interrupted))
-        sources.append(source)
-        made.append(quantize(problem, _attack(config, problem)).pictures)
-        job.check_interrupt()
-    matrix = [[_changed(judge, *pair) for judge in networks.values()] for pair in zip(sources, made, strict=True)]
-    names = [name.partition("@")[0] for name in networks]
-    job.results.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
-    job.results.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")
-    job.record.note(transfer={"networks": names, "changed": matrix})
-
-
-@torch.no_grad()
-def _changed(judge: Network, clean: Tensor, made: Tensor) -> float:
-    """Share of pictures for which the judge, at its own size, answers otherwise than for the clean one."""
-    before, after = (judge(eight_bit(to_square(pictures, judge.size))).argmax(1) for pictures in (clean, made))
-    return (before != after).float().mean().item()

@@ -102,7 +102,9 @@ class FoolConfig(NetworkConfig):
     batch: int = Field(16, ge=1, description="pictures attacked at once")
     magnify: float | None = Field(None, gt=0, description="factor on the shown change; as fits if empty")
     budgets: FractionList = Field((), description="a curve of accuracy by these epsilons, e.g. 1/255,2/255,4/255,8/255")
-    also: TextList = Field((), description="a transfer matrix with these networks (MODEL or MODEL@WEIGHTS)")
+    also: TextList = Field(
+        (), description="these networks (MODEL or MODEL@WEIGHTS) too: a transfer matrix, and a line each in the curve"
+    )
 
     @field_validator("name")
     @classmethod

@@ -103,9 +103,19 @@ def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folde
     shares = sidecar["curve"]["accuracy"]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1
+    assert len(sidecar["curve"]["others"]["lenet"]) == len(shares)
     matrix = sidecar["transfer"]["changed"]
     assert len(matrix) == len(matrix[0]) == 2
     assert matrix[0][0] == pytest.approx(sum(row["fooled"] == "True" for row in rows) / 3)
+
+
+def test_a_line_of_the_curve_for_each_network(cnnvis: Run) -> None:
+    """Each network is attacked itself, on the same pictures and classes: its line is what it gets alone."""
+    pictures = ",".join(f"sample:caltech/{name}" for name in ("elephant-0004", "dalmatian-0013", "ketch-0008", "ketch-0023"))
+    settings = ("fool", f"image={pictures}", "label=file", "norm=l2", "epsilon=1", "steps=5", "budgets=0,0.5,1", "check=0")
+    both = cnnvis(*settings, "model=minivgg_robust", "also=minivgg", "name=both").sidecar["curve"]
+    assert both["others"]["minivgg"] == cnnvis(*settings, "model=minivgg", "name=alone").sidecar["curve"]["accuracy"]
+    assert both["accuracy"][-1] > both["others"]["minivgg"][-1], "what learned from attacks withstands them"
 
 
 @pytest.mark.parametrize(

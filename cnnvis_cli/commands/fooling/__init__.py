@@ -1,0 +1,1 @@
+"""Attacks on pictures: what `fool` attacks, with what, and the figures that compare."""
