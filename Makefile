@@ -58,6 +58,10 @@ pictures: $(VENV)/installed  ## make the README's pictures anew
 	$(BIN)/python assets/make_pictures.py runs/readme assets/readme
 
 weights: $(VENV)/installed  ## train the bundled networks anew (hours; data/ as the cards say)
+	$(BIN)/python assets/make_digits.py data/digits
+	$(CNNVIS) train -c train/lenet name=lenet --out runs/weights
+	$(CNNVIS) train -c train/minivgg name=minivgg --out runs/weights
+	cp runs/weights/*.safetensors assets/  # what the others start from
 	$(CNNVIS) train -c train/minivgg_robust name=minivgg_robust --out runs/weights
 	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights
 	$(CNNVIS) train -c train/decoder name=decoder --out runs/weights

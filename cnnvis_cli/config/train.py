@@ -64,7 +64,7 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
     "masker": ("area", "gone"),
     "decoder": ("styles", "transfers", "stagewise", "skips"),
     "network": (
-        *("architecture", "test", "names", "smoothing", "mixup", "jitter", "flip", "attack", "bound", "epsilon"),
+        *("architecture", "test", "names", "smoothing", "mixup", "jitter", "turn", "flip", "attack", "bound", "epsilon"),
         *("attack_steps", "ramp", "probe"),
     ),
 }
@@ -180,6 +180,7 @@ class TrainConfig(CommandConfig):
         description="share of batches whose pictures are mixed in pairs (Zhang et al. 2018), but at the last size",
     )
     jitter: float = Field(0.3, ge=0, lt=1, description="how far brightness, contrast and saturation are changed")
+    turn: float = Field(0.0, ge=0, le=45, description="degrees by which crops are turned and sheared at most")
     flip: bool = Field(True, description="mirror half of the crops")
     attack: Literal["none", "fast", "pgd"] = Field(
         "none", description="learn from adversarial examples: one step from a random start, or several"

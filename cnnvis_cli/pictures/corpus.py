@@ -135,12 +135,12 @@ def labelled(
     """Folders as labels: the pictures' class numbers (N,), and the classes.
 
     `names`: from folder to class, where they differ ('_' and ' ' are the same). `classes`: those there must be; the folders'
-    own in alphabetical order if empty. Raises UserError for a folder that is none of the classes.
+    own in the folders' alphabetical order if empty. Raises UserError for a folder that is none of the classes.
     """
     known = {name.lower().replace("_", " "): index for index, name in enumerate(classes)}
     wanted = {folder: names.get(folder, folder.replace("_", " ")) for folder in {source.label for source in sources}}
     if not classes:
-        classes = tuple(sorted(set(wanted.values())))
+        classes = tuple(dict.fromkeys(wanted[folder] for folder in sorted(wanted)))
         known = {name.lower().replace("_", " "): index for index, name in enumerate(classes)}
     for folder, name in sorted(wanted.items()):
         if name.lower().replace("_", " ") not in known:

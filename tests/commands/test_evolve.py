@@ -181,7 +181,7 @@ def test_transfer_to_another_network(cnnvis: Run) -> None:
     from cnnvis_cli.files.bundled import assets_folder
 
     lenet.write_bytes((assets_folder() / "lenet.safetensors").read_bytes())
-    ran = cnnvis("evolve", *QUICK, f"also=lenet@{lenet},minivgg", "name=e")
+    ran = cnnvis("evolve", *over(QUICK, "generations=20"), f"also=lenet@{lenet},minivgg", "name=e")
     assert ran.code == 0, ran.err
     scores = ran.sidecar["scores"]
     assert (scores["seen_by_lenet"], scores["known_to_lenet"]) == (10, 10)

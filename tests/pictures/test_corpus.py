@@ -69,6 +69,7 @@ def test_folders_are_labels(tmp_path: Path) -> None:
     sources = listed([str(folder(tmp_path))])
     numbers, classes = labelled(sources, {"cat": "tabby"})
     assert classes == ("tabby", "water lily")
+    assert labelled(sources, {"cat": "zebra"})[1] == ("zebra", "water lily"), "in the folders' order, whatever they are called"
     assert numbers.tolist() == [int(source.label != "cat") for source in sources]
     assert labelled(sources, {"cat": "tabby"}, ("Water lily", "dog", "tabby"))[0].tolist() == [
         2 if source.label == "cat" else 0 for source in sources

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cnnvis_cli.commands.trainings import common as shared
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.learning.adversarial import adversarial, attacked
-from cnnvis_cli.engine.learning.augment import jittered, mixed
+from cnnvis_cli.engine.learning.augment import jittered, mixed, turned
 from cnnvis_cli.engine.learning.loop import Learned, Learning
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
@@ -98,6 +98,8 @@ class Classifier:
         )
         labels = self.data.labels[whose].to(self.job.inputs.device)
         pictures = pictures.to(self.job.inputs.device)
+        if config.turn:
+            pictures = turned(pictures, drawn(config.seed, step, "turn"), config.turn)
         if config.jitter:
             pictures = jittered(pictures, generator, config.jitter)
         if config.attack != "none":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,6 +25,17 @@ def jittered(pictures: Tensor, generator: torch.Generator, strength: float = 0.3
     changed = (changed - grey) * factors() + grey
     noise = torch.randn(pictures.shape, generator=generator) * torch.rand(count, 1, 1, 1, generator=generator)
     return (changed + 0.04 * noise.to(pictures.device)).clamp(0, 1)
+
+
+def turned(pictures: Tensor, generator: torch.Generator, degrees: float) -> Tensor:
+    """Each picture (B, C, H, W), square, turned and sheared by up to so many degrees. Borders are repeated."""
+    count = len(pictures)
+    turn, shear = math.radians(degrees) * (2 * torch.rand(2, count, generator=generator) - 1)
+    cos, sin, slope = turn.cos(), turn.sin(), shear.tan()
+    still = torch.zeros(count)
+    places = torch.stack([cos, slope * cos - sin, still, sin, slope * sin + cos, still], 1).view(count, 2, 3)
+    grid = F.affine_grid(places.to(pictures), list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def mixed(pictures: Tensor, targets: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnvis_cli.engine.learning.adversarial import adversarial, random_change
-from cnnvis_cli.engine.learning.augment import mixed
+from cnnvis_cli.engine.learning.augment import mixed, turned
 from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_accuracy
 from cnnvis_cli.engine.network.network import Network
 
@@ -70,3 +71,16 @@ def test_mixup_mixes_pictures_and_targets_alike() -> None:
     assert sum(0.1 < weight < 0.9 for weight in weights) < 20  # mostly near 0 or 1
     untouched = mixed(pictures, targets, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(untouched[0], pictures)
+
+
+def test_turned_pictures_keep_their_middle_and_move_at_the_rim(generator: torch.Generator) -> None:
+    """A bar through the middle: its middle stays, its ends move as far as the angle says and no further."""
+    bar = torch.zeros(64, 1, 33, 33)
+    bar[:, :, 15:18] = 1
+    made = turned(bar, generator, 12)
+    assert torch.allclose(made[:, :, 16, 16], torch.ones(64, 1), atol=1e-4)
+    rows = torch.arange(33.0)[:, None]
+    ends = (made * rows).sum(2)[:, 0, -1] / made.sum(2)[:, 0, -1].clamp(min=1e-6) - 16
+    assert ends.abs().max() <= 16 * math.tan(math.radians(24)) + 1
+    assert ends.std() > 1
+    assert turned(bar, torch.Generator().manual_seed(1), 1e-9).sub(bar).abs().max() < 1e-4
