@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +270,12 @@ def must_be_there(value: str) -> bool:
     return ":" not in value and (value.startswith(("/", "~/")) or value.lower().endswith(_FILE_SUFFIXES))
 
 
+def model_and_weights(value: str) -> tuple[str, str]:
+    """MODEL@WEIGHTS in its two parts; "" for what is not written so."""
+    model, _, weights = value.rpartition("@")
+    return (model, weights) if re.fullmatch(r"[\w.:-]+", model) else ("", "")
+
+
 def _resolved(value: Any, base: Path) -> Any:
     """Text that looks like a path and is there relative to the jobs file becomes absolute; all else stays."""
     if isinstance(value, list):
@@ -276,6 +283,9 @@ def _resolved(value: Any, base: Path) -> Any:
     if not isinstance(value, str) or not looks_like_file(value) or expanded(value).is_absolute():
         return value
     there = base / value
+    model, weights = model_and_weights(value)
+    if weights and not os.path.exists(there):  # noqa: PTH110 - as below
+        return f"{model}@{_resolved(weights, base)}"
     exists = os.path.exists(there)  # noqa: PTH110 - Path.exists raises for names that are too long
     try:
         found = any(True for _ in base.glob(value)) if any(mark in value for mark in "*?[") else exists

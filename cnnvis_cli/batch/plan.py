@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, must_be_there, place_of
+from cnnvis_cli.batch.jobsfile import Entry, JobsFile, Point, expanded, model_and_weights, must_be_there, place_of
 from cnnvis_cli.batch.places import read_result
 from cnnvis_cli.config.base import MOST_NAME_BYTES, CommandConfig
 from cnnvis_cli.config.load import build_config, environment_settings, merge, parse_settings, without_idle
@@ -205,6 +205,9 @@ def _missing_files(plan: Iterable[Planned]) -> list[str]:
 
 
 def _there(path: str) -> bool:
+    weights = model_and_weights(path)[1]
+    if weights and _there(weights):
+        return True
     return any(mark in path for mark in "*?[") or os.path.exists(expanded(path))  # noqa: PTH110 - Path.exists raises for long names
 
 

@@ -79,6 +79,22 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypa
     assert read_jobs(tmp_path / "f.yaml").out == str(tmp_path / "here")
 
 
+def test_weights_after_a_model_are_relative_to_the_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w").mkdir()
+    for name in ("some.pth", "odd@2x.png"):
+        (tmp_path / "w" / name).touch()
+    monkeypatch.chdir("/")
+    there = (tmp_path / "w").resolve()
+    text = "jobs: [{command: maximize, seen_by: lenet@w/some.pth}, {command: dream, image: w/odd@2x.png}, "
+    jobs = plan(tmp_path, text + f"{{command: fool, also: ['squeezenet1_0@{there / 'some.pth'}']}}]")
+    found = {job.command: job.config.model_dump() for job in jobs}
+    assert found["maximize"]["seen_by"] == f"lenet@{there / 'some.pth'}"
+    assert found["dream"]["image"] == str(there / "odd@2x.png")
+    assert found["fool"]["also"] == (f"squeezenet1_0@{there / 'some.pth'}",)
+    missing = problems(tmp_path, "jobs: [{command: maximize, seen_by: lenet@/nowhere.pth}]")
+    assert missing == ["jobs.yaml: jobs.1.seen_by: no file 'lenet@/nowhere.pth'"]
+
+
 def test_files_of_a_glob_become_jobs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").touch()
