@@ -9,19 +9,22 @@ from dataclasses import replace
 from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnvis_cli.config.train import TrainConfig
+from cnnvis_cli.engine.generators.upconv import Upsample, answer_to_flat, most_uneven, ripple, untrained
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning, Schedule, Watch, learn
 from cnnvis_cli.errors import Interrupted
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures import plots
+from cnnvis_cli.pictures.sheet import sheet
 
 FORMAT = 1  # of the files of weights, counted up where an older cnnvis could not read them
 
 
 _FIRST_LOOK = 15.0  # seconds
 _FIRST_COLUMN = 8  # steps
+_ENLARGED = 10  # pixels of a place of a map
 _KEY = "learning"  # of its state among what an interrupted run keeps
 
 
@@ -130,6 +133,24 @@ def save_curve(job: Job, result: Learned, floors: Mapping[str, float] | None = N
     window = max(1, result.steps // 100)
     series = {name: smooth(values, window) for name, values in result.trace.items()}
     job.results.save_image(plots.losses(series, floors or {}), "curve")
+
+
+def save_ripple(job: Job, module: nn.Module, kind: Upsample) -> dict[str, float]:
+    """NAME-ripple.png: what enlarging makes of a map that is the same everywhere, before any training and after; and how uneven
+    both are."""
+    layers = {"before training": untrained(kind), "after": most_uneven(module)}
+    tiles, captions, found = [], [], {}
+    for when, layer in layers.items():
+        if layer is None:
+            return {}
+        found[f"ripple_{when.split()[0]}"] = ripple(layer)
+        made = answer_to_flat(layer)[0].float().cpu()
+        worst = made[int(made.std((1, 2)).argmax())]
+        shown = (worst / worst.abs().mean().clamp_min(1e-12) * worst.mean().sign() / 2).clamp(0, 1)
+        tiles.append(shown.repeat_interleave(_ENLARGED, 0).repeat_interleave(_ENLARGED, 1).expand(3, -1, -1))
+        captions.append(f"{kind}, {when}: {ripple(layer):.2f}")
+    job.results.save_image(sheet(tiles, captions, columns=2).image, "ripple")
+    return found
 
 
 def brief(trace: Mapping[str, list[float]], most: int = 40) -> dict[str, list[list[float]]]:

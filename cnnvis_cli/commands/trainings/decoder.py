@@ -15,7 +15,6 @@ from cnnvis_cli.commands.trainings.photographs import VIEW, read_photographs
 from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.decoder import Decoder, DecoderShape
-from cnnvis_cli.engine.generators.upconv import ripple
 from cnnvis_cli.engine.learning.decoding import DecodingLoss, calibrate
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
@@ -144,8 +143,7 @@ class DecoderTraining:
             found[f"ssim_{level}"] = sum(similarity(a, b) for a, b in pairs) / len(pairs)
         flat = [psnr(view.mean((2, 3), keepdim=True).expand_as(view), view) for view in self.views.split(1)]
         found["psnr_of_the_mean_color"] = sum(flat) / len(flat)
-        found["ripple_before"] = ripple(self.config.upsample)
-        return found
+        return found | shared.save_ripple(self.job, decoder, self.config.upsample)
 
     def look(self, learner: Learner) -> None:
         average = learner.average

@@ -21,6 +21,7 @@ def train_painting(config: TrainConfig, job: Job) -> None:
         stylizer.load_state_dict({key: value.float() for key, value in state.items()})
         judge = painting_scores.Judge(training, stylizer)
         scores, last, seconds = judge.scores()
+        scores |= shared.save_ripple(job, stylizer, config.upsample)
         training.save_sheet(last)
     shared.save_weights(job, state, training.card(result, scores))
     shared.save_curve(job, result, judge.floors)

@@ -1,4 +1,4 @@
-"""Maps twice as large and with other channels: four ways, and how evenly each covers a map before it has learned anything."""
+"""Maps twice as large and with other channels: four ways, and how evenly each covers a map."""
 
 from __future__ import annotations
 
@@ -51,12 +51,29 @@ def alike_for_all_places(layer: nn.Conv2d) -> None:
         layer.bias.copy_(layer.bias[::4].repeat_interleave(4, 0))
 
 
-@torch.no_grad()
-def ripple(kind: Upsample, channels: int = 32, seed: int = 0) -> float:
-    """How unevenly random weights answer a map that is the same everywhere: the deviation over places by the mean size of the
-    answer, away from the border. 0: no checkerboard before training."""
+def untrained(kind: Upsample, channels: int = 32, seed: int = 0) -> UpConv:
+    """A layer with random weights, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = UpConv(2 * channels, channels, kind)
-    made = layer(torch.ones(1, 2 * channels, 16, 16))[..., 4:-4, 4:-4]
+        return UpConv(2 * channels, channels, kind)
+
+
+@torch.no_grad()
+def answer_to_flat(layer: UpConv) -> Tensor:
+    """What a layer makes, (1, outputs, 24, 24), of a map that is the same everywhere, away from the border."""
+    weight = next(layer.parameters())
+    inputs = weight.shape[0 if layer.kind == "transposed" else 1]
+    return layer(torch.ones(1, inputs, 16, 16, device=weight.device))[..., 4:-4, 4:-4]
+
+
+def ripple(layer: UpConv) -> float:
+    """How unevenly a layer answers a map that is the same everywhere: the deviation over places by the mean size of the answer
+    (Odena et al. 2016). 0: no checkerboard of its own."""
+    made = answer_to_flat(layer)
     return (made.std((2, 3)).mean() / made.abs().mean().clamp_min(1e-12)).item()
+
+
+def most_uneven(module: nn.Module) -> UpConv | None:
+    """The layer of a module that ripples most."""
+    layers = [layer for layer in module.modules() if isinstance(layer, UpConv)]
+    return max(layers, key=ripple, default=None)

@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnvis_cli.engine.generators.fast_neural_style import FastNeuralStyle
 from cnnvis_cli.engine.generators.normalization import ConditionalNorm, Held, holding
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
-from cnnvis_cli.engine.generators.upconv import Upsample, ripple
+from cnnvis_cli.engine.generators.upconv import Upsample, ripple, untrained
 from cnnvis_cli.engine.synthesis.passes import stylized
 
 
@@ -86,7 +86,20 @@ def test_another_style_leaves_those_there_are(images: Tensor) -> None:
 
 @pytest.mark.parametrize(("kind", "even"), [("nearest", True), ("bilinear", True), ("shuffle", True), ("transposed", False)])
 def test_only_transposed_convolutions_draw_a_checkerboard_before_they_learn(kind: Upsample, even: bool) -> None:
-    assert (ripple(kind) < 1e-5) if even else (ripple(kind) > 0.5)
+    before = ripple(untrained(kind))
+    assert (before < 1e-5) if even else (before > 0.5)
+
+
+def test_what_enlarges_then_convolves_cannot_learn_to_ripple(generator: torch.Generator) -> None:
+    """After training too: whatever its weights, the answer to a flat map is flat; pixel shuffle can lose its even start."""
+    found = {}
+    for kind in ("nearest", "bilinear", "shuffle"):
+        layer = untrained(kind)
+        for weight in layer.parameters():
+            weight.data += torch.randn(weight.shape, generator=generator) * 0.1
+        found[kind] = ripple(layer)
+    assert max(found["nearest"], found["bilinear"]) < 1e-5
+    assert found["shuffle"] > 0.1
 
 
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear", "transposed", "shuffle"])
