@@ -30,7 +30,7 @@ test: $(VENV)/developed  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 fuzz: $(VENV)/developed  ## throw 20,000 inputs that make no sense at each parser (half an hour)
-	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz
+	OMP_NUM_THREADS=1 FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/fuzz -n auto --maxprocesses 4
 
 kill: $(VENV)/developed  ## kill commands 200 times at random moments, run them again, compare (half an hour)
 	$(BIN)/python -m tests.kill 200
@@ -63,7 +63,8 @@ weights: $(VENV)/installed  ## train the bundled networks anew (hours; data/ as 
 	$(CNNVIS) train -c train/minivgg name=minivgg --out runs/weights
 	cp runs/weights/*.safetensors assets/  # what the others start from
 	$(CNNVIS) train -c train/minivgg_robust name=minivgg_robust --out runs/weights
-	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights
+	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights/first
+	$(CNNVIS) train -c train/paintings_longer start=runs/weights/first/paintings.safetensors name=paintings --out runs/weights
 	$(CNNVIS) train -c train/decoder name=decoder --out runs/weights
 	$(CNNVIS) train -c train/masker name=masker --out runs/weights
 	cp runs/weights/*.safetensors assets/
