@@ -2,7 +2,7 @@
 
     python assets/make_pictures.py RUNS assets/readme
 
-Takes the picture named after each job (its `-compare` figure where it has one), and makes `nine.jpg`: one picture of each command.
+Takes the picture named after each job (its `-compare` figure where it has one). `nine.jpg` has one picture of each command.
 """
 
 from __future__ import annotations

@@ -42,6 +42,14 @@ class _Float(float):
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `1e-3` is a number, `no` and `on` are words, `1:30` is not a number of seconds. No key twice."""
 
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        try:
+            str(value).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise yaml.MarkedYAMLError(problem="half of a character stands there", problem_mark=node.start_mark) from None
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for written, _ in node.value:

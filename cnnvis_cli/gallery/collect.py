@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Mapping
@@ -127,7 +128,15 @@ def _traces(trace: Any) -> list[list[float | None]]:
 def _thinned(line: list[Any]) -> list[float | None]:
     last = len(line) - 1
     at = sorted({round(number * last / (_POINTS - 1)) for number in range(_POINTS)})
-    return [float(f"{line[i]:.5g}") if isinstance(line[i], int | float) else None for i in at]
+    return [_rounded(line[i]) for i in at]
+
+
+def _rounded(value: Any) -> float | None:
+    """Of what a plot cannot show, a word or a number beyond all others, nothing."""
+    try:
+        return float(f"{value:.5g}") if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _tiles(record: Record) -> list[dict[str, Any]]:

@@ -134,3 +134,12 @@ def test_names_fit_file_systems() -> None:
     assert maximize(f"name={'山' * 66}").name == "山" * 66
     with pytest.raises(ConfigError, match="201 bytes"):
         maximize(f"name={'山' * 67}")
+
+
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    """YAML can write what no file name and no text can hold; it is told with its line before anything is done with it."""
+    file = tmp_path / "half.yaml"
+    file.write_text('steps: 3\nobjective: "class:\\uD800"\n')
+    with pytest.raises(UserError, match=r"half.yaml, line 2 .*half of a character"):
+        read_config_file(file, "maximize")
+    assert parse_yaml('name: "\\U0001F600"', "here") == {"name": "\U0001f600"}

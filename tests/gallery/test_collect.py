@@ -83,3 +83,10 @@ def test_a_card_shows_what_came_of_it_and_the_figure_that_tells_most(tmp_path: P
     assert isinstance(item, dict)
     assert item["telling"] == "probability"
     assert item["files"] == ["f-compare.png", picture]
+
+
+def test_numbers_beyond_all_others_leave_a_gap_in_a_trace(tmp_path: Path) -> None:
+    put(tmp_path, "a", trace=[1.5, 10**400, float("inf"), "word", 2])
+    item = item_of(tmp_path / "a.json", tmp_path / "index.html")
+    assert isinstance(item, dict)
+    assert item["traces"] == [[1.5, None, None, None, 2.0]]
