@@ -2,7 +2,7 @@
 
     python assets/make_pictures.py RUNS assets/readme
 
-Takes the picture named after each job (its `-compare` figure where it has one). `nine.jpg` has one picture of each command.
+Takes the picture named after each job, or its `-compare` or `-grid` figure. `nine.jpg` has one picture of each command.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ NINE = {
 def main(runs: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for sidecar in sorted(runs.glob("*/*.json")):
-        compare = sidecar.with_name(f"{sidecar.stem}-compare.png")
-        with Image.open(compare if compare.exists() else sidecar.with_suffix(".png")) as picture:
+        figures = [sidecar.with_name(f"{sidecar.stem}-{kind}.png") for kind in ("compare", "grid")]
+        with Image.open(next((path for path in figures if path.exists()), sidecar.with_suffix(".png"))) as picture:
             small = picture.convert("RGB")
         if small.width > WIDTH:
             small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
@@ -43,7 +43,7 @@ def main(runs: Path, target: Path) -> None:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    picture.save(path, quality=QUALITY, subsampling=0, optimize=True)
+    picture.save(path, quality=QUALITY, subsampling=0)
     print(path, path.stat().st_size // 1024, "KB")
 
 

@@ -35,7 +35,8 @@ def print_layers(model: str, settings: Sequence[str], *, offline: bool, trust_co
     from cnnvis_cli.networks.user_code import prints_to_stderr
 
     own = model in BUNDLED or (":" in model and not model.startswith("timm:"))
-    weights = [] if own else ["weights=random"]
+    said = any(word.partition("=")[0].strip() == "weights" for word in settings)
+    weights = [] if own or said else ["weights=random"]
     config = load_config(NetworkConfig, "layers", settings=[*weights, *settings, f"model={model}"], environment={})
     session = make_session("cpu", offline=offline, trust_code=trust_code)
     with prints_to_stderr():  # its own code may print in every pass

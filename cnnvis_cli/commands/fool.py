@@ -215,9 +215,11 @@ def _compare(config: FoolConfig, job: Job, cases: list[Case], rows: list[dict[st
             continue
         tiles += [_enlarged(picture) for picture in (case.picture[0], shown, row["saved"][0])]
         captions += [
-            f"{_short(row['answer_before'])} {row['probability_before']:.0%}",
+            f"{_short(row['answer_before'])} {row['probability_before']:.0%}"
+            + ("" if row["right_before"] else f"\nwrong before: {_short(row['label'])}"),
             f"{row['linf_levels']} of 255, shown x {factor:.0f}",
-            f"{_short(row['answer'])} {row['probability']:.0%}" + ("" if row["fooled"] else " (not fooled)"),
+            f"{_short(row['answer'])} {row['probability']:.0%}"
+            + ("" if row["fooled"] or not row["right_before"] else "\nnot fooled"),
         ]
     beside = 1 if len(cases) <= 4 else 2 if len(cases) <= 16 else 3
     job.results.save_image(sheet(tiles, captions, columns=3 * beside).image, "compare")

@@ -145,7 +145,7 @@ def _save_cascade(job: Job, view: View, heat: Tensor, stages: list[Stage]) -> No
 def _save_one(config: SaliencyConfig, job: Job, view: View, found: Explained, target: Target, row: dict[str, Any]) -> None:
     large = view.enlarge(found.heat)
     colors, over = heat_views.colored(large), heat_views.overlay(view.shown, large)
-    said = f"{heat_views.caption(target, row['value'])} at {view.size_seen}"
+    said = f"{heat_views.caption(target, row['value'])}\nat {view.size_seen}"
     tiles: list[Any] = [(view.shown, said), (colors, config.method), (over, "overlay")]
     crisp = None
     if found.colors is not None:  # every pixel of it is one that the network saw, so it is enlarged by a whole factor

@@ -57,7 +57,9 @@ class EvolveConfig(NetworkConfig):
     model: Text = Field("lenet", description="lenet, minivgg, a torchvision name, or package.module:factory (--trust-code)")
     preset: Preset = Field("default", description="numbers of a paper")
     evaluator: Text = Field(
-        "", description="another black box than model: http://..., file.onnx, package.module:function (--trust-code)"
+        "",
+        description="another black box than model: http://..., file.onnx, or package.module:function (--trust-code) from images "
+        "(N, H, W, 3), uint8, to probabilities (N, classes); wants size=, and labels= for names",
     )
     targets: TextList = Field((), description="classes to evolve images for; all if empty")
     encoding: Literal["direct", "cppn", "shapes"] = Field(

@@ -190,7 +190,7 @@ def parse_settings(settings: Sequence[str], schema: type[BaseModel] | None = Non
     for word in settings:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"'{shortened(word)}' is not of the form KEY=VALUE.")
+            raise UserError(f"'{shortened(word)}' is not of the form KEY=VALUE.{_meant(word, schema)}")
         if key.count(".") > _MOST_LEVELS:
             raise UserError(f"'{shortened(word)}' has more than {_MOST_LEVELS} levels.")
         value = _value(key.strip(), text, schema)
@@ -202,6 +202,12 @@ def parse_settings(settings: Sequence[str], schema: type[BaseModel] | None = Non
                 raise UserError(f"'{shortened(word)}': '{shortened(parent)}' already has a value.")
         target[last] = value if text else ""
     return values
+
+
+def _meant(word: str, schema: type[BaseModel] | None) -> str:
+    """Which key a value alone may have been meant for: a file is a picture."""
+    keys = [key for key in ("image", "content", "exemplar", "images") if schema is not None and key in schema.model_fields]
+    return f" Did you mean {keys[0]}={shortened(word)}?" if keys and "." in word and not word.startswith("-") else ""
 
 
 def _value(key: str, text: str, schema: type[BaseModel] | None) -> Any:

@@ -34,6 +34,7 @@ def test_models_layers_and_doctor(cnnvis: Run) -> None:
     assert "conv3_2" in layers
     assert "24x24" in layers
     assert "relu4_3" in cnnvis("layers", "vgg16").out
+    assert "features.3" in cnnvis("layers", "squeezenet1_0", "weights=random").out
     assert cnnvis("layers", "minivg").code == 2
     assert "torch " in cnnvis("doctor").out
 

@@ -143,3 +143,11 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"half.yaml, line 2 .*half of a character"):
         read_config_file(file, "maximize")
     assert parse_yaml('name: "\\U0001F600"', "here") == {"name": "\U0001f600"}
+
+
+def test_a_file_alone_is_taken_for_a_picture_in_the_hint() -> None:
+    for word in ("photo.jpg", "a/b.png"):
+        with pytest.raises(UserError, match=rf"Did you mean image={word}\?"):
+            parse_settings([word], config_class("saliency"))
+    with pytest.raises(UserError, match=r"of the form KEY=VALUE\.$"):
+        parse_settings(["steps"], config_class("saliency"))

@@ -34,12 +34,12 @@ def save_curve(config: FoolConfig, job: Job, networks: Mapping[str, Network], ca
         shares[name] = accuracy_by_budget(network, pictures, own, norm, config.budgets, _followed(attack, job))
         job.check_interrupt()
     rows = [[epsilon, *(line[number] for line in shares.values())] for number, epsilon in enumerate(config.budgets)]
-    names = ["accuracy", *list(shares)[1:]] if len(shares) > 1 else ["accuracy"]
+    names = list(shares) if len(shares) > 1 else ["accuracy"]
     job.results.save_csv(["epsilon", *names], rows, "curve")
-    levels = [epsilon * 255 for epsilon in config.budgets] if config.norm == "linf" else list(config.budgets)
-    label = "largest change of a value, in levels of 255" if config.norm == "linf" else "length of the change"
+    levels = [epsilon * 255 for epsilon in config.budgets] if norm == "linf" else list(config.budgets)
+    label = "epsilon (linf): largest change of a value, of 255" if norm == "linf" else "epsilon (l2): length of the change"
     lines = {name if len(shares) > 1 else config.attack: (levels, line) for name, line in shares.items()}
-    job.results.save_image(plots.line(lines, label, f"pictures that withstand {config.attack}"), "curve")
+    job.results.save_image(plots.line(lines, label, f"accuracy under {config.attack}, {len(cases)} pictures"), "curve")
     first, *others = shares
     also = {"others": {name: shares[name] for name in others}} if others else {}
     job.record.note(curve={"epsilon": config.budgets, "accuracy": shares[first], **also})
@@ -82,7 +82,9 @@ def save_transfer(
     matrix = [[_changed(judge, *pair) for judge in networks.values()] for pair in zip(sources, made, strict=True)]
     names = [name.partition("@")[0] for name in networks]
     job.results.save_csv(["made for", *names], [[name, *row] for name, row in zip(names, matrix, strict=True)], "transfer")
-    job.results.save_image(plots.matrix(matrix, names, names, "judged by", "made for"), "transfer")
+    job.results.save_image(
+        plots.matrix(matrix, names, names, f"other answers than before, of {len(clean)}, by", "made for"), "transfer"
+    )
     job.record.note(transfer={"networks": names, "changed": matrix})
 
 
