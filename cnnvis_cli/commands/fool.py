@@ -57,6 +57,8 @@ def run(config: FoolConfig, job: Job) -> None:
         job.scores.update(pictures=len(rows), right_before=len(right), wrong_before=len(rows) - len(right))
         job.scores["fooled"] = sum(row["fooled"] for row in right)
         job.scores["fooled_before_saving"] = sum(row["fooled_before_saving"] for row in right)
+        # As attacks are compared elsewhere: of the pictures that the attack made, before they were rounded to 8 bits.
+        job.scores["robust_accuracy_unrounded"] = (len(right) - job.scores["fooled_before_saving"]) / len(rows)
         share = (len(right) - job.scores["fooled"]) / len(rows)
         job.scores.update(robust_accuracy=share, standard_error=math.sqrt(share * (1 - share) / len(rows)))
         columns = [key for key, value in rows[0].items() if not isinstance(value, Tensor | list)]

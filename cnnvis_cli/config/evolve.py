@@ -58,8 +58,8 @@ class EvolveConfig(NetworkConfig):
     preset: Preset = Field("default", description="numbers of a paper")
     evaluator: Text = Field(
         "",
-        description="another black box than model: http://..., file.onnx, or package.module:function (--trust-code) from images "
-        "(N, H, W, 3), uint8, to probabilities (N, classes); wants size=, and labels= for names",
+        description="another black box than model: http://..., file.onnx, or package.module:function (--trust-code) from "
+        "images (N, H, W, 3), uint8, to probabilities (N, classes); wants size=, and labels= for names",
     )
     targets: TextList = Field((), description="classes to evolve images for; all if empty")
     encoding: Literal["direct", "cppn", "shapes"] = Field(

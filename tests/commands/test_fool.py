@@ -100,6 +100,7 @@ def test_a_folder_gives_a_table_a_curve_and_a_transfer_matrix(cnnvis: Run, folde
     assert all(int(row["steps"]) <= 6 and int(row["linf_levels"]) <= 8 for row in rows)
     sidecar = ran.sidecar
     assert 0 < sidecar["scores"]["fooled"] <= sidecar["scores"]["fooled_before_saving"] <= 3
+    assert 0 <= sidecar["scores"]["robust_accuracy_unrounded"] <= sidecar["scores"]["robust_accuracy"]
     shares = sidecar["curve"]["accuracy"]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1
