@@ -126,7 +126,7 @@ def test_a_file_says_what_it_is(cnnvis: Run) -> None:
     assert json.loads(found["encoder"])["model"] == "minivgg"
     assert {"steps", "recipe", "scores", "losses", "licence", "size"} <= set(found)
     assert {path.name for path in Path("runs/train").iterdir()} == {
-        *("wave.safetensors", "wave.png", "wave-curve.png", "wave.json")
+        *("wave.safetensors", "wave.png", "wave-curve.png", "wave-ripple.png", "wave.json")
     }
 
 
