@@ -142,7 +142,9 @@ def _unpickled(path: Path) -> Any:
 
 def _first_line(error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return text.splitlines()[0][:200].rstrip(".:") if text else type(error).__name__
+    first = text.splitlines()[0][:200].rstrip(".:") if text else ""
+    # A KeyError's whole message is the key: a byte that no pickle has says nothing to anybody.
+    return first if " " in first else "it is none, or it is damaged"
 
 
 class _StandIn(dict):
