@@ -27,6 +27,7 @@ from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.evaluate import score
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.pixels import gaussian_blur
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import find_pictures
 
@@ -45,7 +46,11 @@ class Explained:
 def run(config: SaliencyConfig, job: Job) -> None:
     network = job.inputs.network(config)
     sources = find_pictures(config.image)
-    masking = Masking(config, config.masker, job) if config.method == "masker" else None
+    if config.beside and len(sources) > 1:
+        raise UserError(
+            "beside=... compares methods on one picture. For several, a job file: matrix: {image: [...], method: [...]}."
+        )
+    masking = Masking(config, config.masker, job) if "masker" in (config.method, *config.beside) else None
     maps, rows = MapSheet(network.size, folders_are_classes(sources)), []
     with job.track(f"saliency {config.method}", len(sources)) as bar:
         for view in heat_views.views(job, network, sources, config.size, config.crop):
@@ -58,6 +63,8 @@ def run(config: SaliencyConfig, job: Job) -> None:
             if len(sources) == 1:
                 rows[-1] |= outside_box(view, view.enlarge(found.heat))
                 _save_one(config, job, view, found, target, rows[0])
+                if config.beside:
+                    _save_methods(config, job, network, view, found, target, rows[0], masking)
                 if stages:
                     _save_cascade(job, view, found.heat, stages)
             else:
@@ -140,6 +147,34 @@ def _save_cascade(job: Job, view: View, heat: Tensor, stages: list[Stage]) -> No
         where = f"random from {stage.layer}" if stage.name != "all" else "random, all layers"
         tiles.append((heat_views.colored(view.enlarge(stage.heat)), f"{where}\nrank correlation {stage.correlation:.2f}"))
     job.results.save_image(heat_views.figure(tiles, CASCADE_TILE), "sanity")
+
+
+def _save_methods(
+    config: SaliencyConfig,
+    job: Job,
+    network: Network,
+    view: View,
+    found: Explained,
+    target: Target,
+    row: dict[str, Any],
+    masking: Masking | None,
+) -> None:
+    """NAME-methods.png: the picture once, and the map of each method with its scores, all of one size."""
+    heats, scored = {config.method: found.heat}, {config.method: row}
+    for method in config.beside:
+        if method not in heats:
+            other = config.model_copy(update={"method": method})
+            heats[method] = _explain(other, network, view.seen, target.logit, masking).heat
+            scored[method] = _scores_of(other, network, view.seen, heats[method], target)
+    tiles: list[Any] = [(view.shown, heat_views.caption(target, row["value"]))]
+    for method, heat in heats.items():
+        values = scored[method]
+        said = f"insertion {values['insertion_auc']:.2f}\ndeletion {values['deletion_auc']:.2f}" if config.score else ""
+        tiles.append((heat_views.colored(view.enlarge(heat)), f"{method}\n{said}".strip()))
+    job.results.save_image(heat_views.figure(tiles), "methods")
+    if config.score:
+        aucs = ("insertion_auc", "deletion_auc")
+        job.record.note(methods={method: {key: values[key] for key in aucs} for method, values in scored.items()})
 
 
 def _save_one(config: SaliencyConfig, job: Job, view: View, found: Explained, target: Target, row: dict[str, Any]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from cnnvis_cli.config.base import NetworkConfig, Text, TextList, collection_name
+from cnnvis_cli.config.base import NetworkConfig, Text, TextList, _comma_separated, collection_name
 from cnnvis_cli.config.conditions import Condition, only_with
 
 Method = Literal[
@@ -20,6 +20,8 @@ Method = Literal[
     "guided_grad_cam",
     "masker",
 ]
+
+MethodList = Annotated[tuple[Method, ...], BeforeValidator(_comma_separated)]
 
 
 class SaliencyConfig(NetworkConfig):
@@ -39,6 +41,7 @@ class SaliencyConfig(NetworkConfig):
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
     target: Text = Field("predicted", description="predicted, a class's name or index, or an objective: channel:conv4_1:7")
     method: Method = Field("smoothgrad", description="how pixels are weighed")
+    beside: MethodList = Field((), description="other methods beside it on one picture, in one figure with their scores")
     masker: Text = Field("", description="for method=masker: a file of `cnnvis train kind=masker`")
     layer: Text = Field("", description="layer of grad_cam; empty: the last one with maps before the target")
     samples: int = Field(16, ge=1, description="noisy copies of smoothgrad")

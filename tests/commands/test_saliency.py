@@ -158,3 +158,19 @@ def test_no_object_is_cut_out_of_a_diffuse_map(cnnvis: Cli) -> None:
     assert ran.sidecar["scores"]["object_share"] is None
     assert ran.sidecar["scores"]["map_concentration"] < 0.3
     assert not any("mask" in file.name for file in ran.files)
+
+
+def test_methods_beside_each_other_have_the_scores_they_have_alone(cnnvis: Callable[..., Ran]) -> None:
+    settings = ("saliency", "image=sample:chelsea", "smooth=0")
+    ran = cnnvis(*settings, "method=gradient", "beside=grad_cam,gradient_times_input", "name=together")
+    assert ran.code == 0, ran.err
+    methods = ran.sidecar["methods"]
+    assert list(methods) == ["gradient", "grad_cam", "gradient_times_input"]
+    alone = cnnvis(*settings, "method=grad_cam", "name=alone").sidecar["scores"]
+    assert methods["grad_cam"]["insertion_auc"] == pytest.approx(alone["insertion_auc"], abs=1e-6)
+    assert methods["gradient"]["insertion_auc"] == pytest.approx(ran.sidecar["scores"]["insertion_auc"], abs=1e-6)
+    with Image.open("runs/saliency/together-methods.png") as figure:
+        assert figure.width > 4 * 300, "the picture and three maps"
+    many = cnnvis("saliency", "image=sample:chelsea,sample:coffee", "beside=grad_cam")
+    assert many.code == 2
+    assert "compares methods on one picture" in many.err
