@@ -87,8 +87,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """A resumable state: tensors and plain values, readable without running code."""
+    data = io.BytesIO()
+    torch.save(dict(state), data)  # into a file on a full disk it would fail in words of its own
     with atomic(path) as file:
-        torch.save(dict(state), file)
+        file.write(data.getbuffer())
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

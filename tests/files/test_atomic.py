@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import RunError, UserError
 from cnnvis_cli.files.atomic import atomic, clear, clear_halves, local_folder
+from cnnvis_cli.pictures.write import read_state, write_state
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_no_half(tmp_path: Path) -> None:
@@ -50,3 +54,20 @@ def test_a_folder_is_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert local_folder(Path("~/x")) == tmp_path / "x"
     with pytest.raises(UserError, match="s3://bucket/x"):
         local_folder(Path("s3://bucket/x"))
+
+
+def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: a line that says so, and the old state is whole."""
+    path = tmp_path / "x.state"
+    write_state(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        with pytest.raises(RunError, match="cannot write"):
+            write_state(path, {"step": 2, "weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert read_state(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.state"]
