@@ -39,7 +39,7 @@ def write_gallery(folder: Path, page: Path, title: str = "", *, quiet: bool = Fa
 
     What cannot be read or shown is left out, and named on stderr and on the page.
     """
-    if page.is_dir():
+    if page.is_dir() or not (page.suffix or page.exists()):
         page = page / "index.html"
     if page.suffix not in (".html", ".htm"):
         raise UserError(f"--out {page}: must be a folder, or a file that ends in .html.")

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import cnnvis_cli
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.gallery.collect import item_of
 from cnnvis_cli.gallery.page import write_gallery
 from tests.conftest import Ran
@@ -215,3 +216,12 @@ def test_thousands_of_results_on_a_telephone(tmp_path: Path) -> None:
     assert out["lazy"]
     assert out["wide"]
     assert page.stat().st_size < 4_000_000
+
+
+def test_a_folder_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
+    results(tmp_path / "runs")
+    assert write_gallery(tmp_path / "runs", tmp_path / "new" / "pages", quiet=True) == tmp_path / "new" / "pages" / "index.html"
+    (tmp_path / "taken").write_text("")
+    for wrong in ("taken", "page.pdf"):
+        with pytest.raises(UserError, match="must be a folder"):
+            write_gallery(tmp_path / "runs", tmp_path / wrong, quiet=True)
