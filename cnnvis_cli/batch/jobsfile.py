@@ -272,7 +272,7 @@ def must_be_there(value: str) -> bool:
 
 def model_and_weights(value: str) -> tuple[str, str]:
     """MODEL@WEIGHTS in its two parts; "" for what is not written so."""
-    model, _, weights = value.rpartition("@")
+    model, _, weights = value.partition("@")
     return (model, weights) if re.fullmatch(r"[\w.:-]+", model) else ("", "")
 
 

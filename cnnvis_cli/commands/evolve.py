@@ -278,8 +278,8 @@ def _save_lineage_frames(job: Job, evolution: Evolution, k: int) -> None:
 
 def _transfer(job: Job, evolution: Evolution, names: Sequence[str], other: str) -> None:
     """What another network says of the elites: whether it sees the class of the same name in them."""
-    model, _, weights = other.partition("@")
-    network = job.inputs.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
+    asked = NetworkConfig.of(other)
+    network, model = job.inputs.network(asked), asked.model
     pictures = torch.from_numpy(evolution.archive.images[:, 0]).permute(0, 3, 1, 2).float().div_(255)
     answers = probabilities_of(NetworkBox(network), _at_size(pictures, network))
     labels = [network.class_name(k) for k in range(answers.shape[1])]

@@ -33,7 +33,7 @@ COMPARED = 36
 
 def run(config: FoolConfig, job: Job) -> None:
     network = job.inputs.network(config)
-    others = {entry: job.inputs.network(_other(entry)) for entry in config.also}
+    others = {entry: job.inputs.network(NetworkConfig.of(entry)) for entry in config.also}
     cases = cases_of(config, job, network)
     pictures = torch.cat([case.picture for case in cases])
     goal = goal_of(config, network, cases, pictures)
@@ -72,11 +72,6 @@ def run(config: FoolConfig, job: Job) -> None:
 
 def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _other(entry: str) -> NetworkConfig:
-    model, _, weights = entry.partition("@")
-    return NetworkConfig.model_validate({"model": model, "weights": weights})
 
 
 # The attack

@@ -247,6 +247,12 @@ class NetworkConfig(CommandConfig):
     )
     titles: bool = Field(True, description="a line under each figure that says what it shows")
 
+    @classmethod
+    def of(cls, text: str) -> NetworkConfig:
+        """The network that MODEL or MODEL@WEIGHTS names."""
+        model, _, weights = text.partition("@")
+        return NetworkConfig.model_validate({"model": model, "weights": weights})
+
 
 class CollectionConfig(NetworkConfig):
     """A command that compares a layer's features of many pictures, which are kept on disk."""

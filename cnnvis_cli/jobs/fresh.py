@@ -66,7 +66,7 @@ def _files_of(text: str) -> Iterator[Path]:
         base = Path(*module.split("."))
         candidates = [base.with_suffix(".py"), base / "__init__.py"]
     else:
-        candidates = [Path(part) for part in {text, *text.split("@")} if part]
+        candidates = [Path(part) for part in (text, text.partition("@")[2]) if part]
     for path in candidates:
         try:
             if path.expanduser().is_file():

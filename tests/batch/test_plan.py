@@ -81,7 +81,7 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypa
 
 def test_weights_after_a_model_are_relative_to_the_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w").mkdir()
-    for name in ("some.pth", "odd@2x.png"):
+    for name in ("some.pth", "odd@2x.png", "at@2.pth"):
         (tmp_path / "w" / name).touch()
     monkeypatch.chdir("/")
     there = (tmp_path / "w").resolve()
@@ -91,6 +91,8 @@ def test_weights_after_a_model_are_relative_to_the_file_too(tmp_path: Path, monk
     assert found["maximize"]["seen_by"] == f"lenet@{there / 'some.pth'}"
     assert found["dream"]["image"] == str(there / "odd@2x.png")
     assert found["fool"]["also"] == (f"squeezenet1_0@{there / 'some.pth'}",)
+    (job,) = plan(tmp_path, "jobs: [{command: maximize, seen_by: lenet@w/at@2.pth}]")
+    assert job.config.model_dump()["seen_by"] == f"lenet@{there / 'at@2.pth'}"
     missing = problems(tmp_path, "jobs: [{command: maximize, seen_by: lenet@/nowhere.pth}]")
     assert missing == ["jobs.yaml: jobs.1.seen_by: no file 'lenet@/nowhere.pth'"]
 

@@ -32,8 +32,7 @@ def second_network(config: NetworkConfig, seen_by: str, job: Job) -> Network | N
     bundled = (assets_folder() / f"{chosen}.safetensors").is_file()
     if chosen in ("none", "auto", "") or (seen_by == "auto" and not bundled):
         return None
-    model, _, weights = chosen.partition("@")
-    return job.inputs.network(NetworkConfig.model_validate({"model": model, "weights": weights}))
+    return job.inputs.network(NetworkConfig.of(chosen))
 
 
 @torch.no_grad()

@@ -143,12 +143,12 @@ def save_ripple(job: Job, module: nn.Module, kind: Upsample) -> dict[str, float]
     for when, layer in layers.items():
         if layer is None:
             return {}
-        found[f"ripple_{when.split()[0]}"] = ripple(layer)
+        uneven = found[f"ripple_{when.split()[0]}"] = ripple(layer)
         made = answer_to_flat(layer)[0].float().cpu()
         worst = made[int(made.std((1, 2)).argmax())]
         shown = (worst / worst.abs().mean().clamp_min(1e-12) * worst.mean().sign() / 2).clamp(0, 1)
         tiles.append(shown.repeat_interleave(_ENLARGED, 0).repeat_interleave(_ENLARGED, 1).expand(3, -1, -1))
-        captions.append(f"{kind}, {when}: {ripple(layer):.2f}")
+        captions.append(f"{kind}, {when}: {uneven:.2f}")
     job.results.save_image(sheet(tiles, captions, columns=2).image, "ripple")
     return found
 

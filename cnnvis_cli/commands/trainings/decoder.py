@@ -39,7 +39,7 @@ def train_decoder(config: TrainConfig, job: Job) -> None:
     assert isinstance(decoder, Decoder)
     state = {key: value.half() for key, value in decoder.state_dict().items()}
     decoder.load_state_dict({key: value.float() for key, value in state.items()})
-    scores = training.scores(decoder)
+    scores = training.scores(decoder) | shared.save_ripple(job, decoder, config.upsample)
     training.show(decoder)
     shared.save_weights(job, state, training.card(result, scores))
     shared.save_curve(job, result)
@@ -135,7 +135,7 @@ class DecoderTraining:
         return made
 
     def scores(self, decoder: Decoder) -> dict[str, Any]:
-        """PSNR and SSIM of held-out pictures by level, what grey of each picture's mean gets, and the ripple of enlarging."""
+        """PSNR and SSIM of held-out pictures by level, and what grey of each picture's mean gets."""
         found: dict[str, Any] = {"held_out_pictures": len(self.views)}
         for level, made in zip(self.levels, self.inverted(decoder, self.views), strict=True):
             pairs = list(zip(made.split(1), self.views.split(1), strict=True))
@@ -143,7 +143,7 @@ class DecoderTraining:
             found[f"ssim_{level}"] = sum(similarity(a, b) for a, b in pairs) / len(pairs)
         flat = [psnr(view.mean((2, 3), keepdim=True).expand_as(view), view) for view in self.views.split(1)]
         found["psnr_of_the_mean_color"] = sum(flat) / len(flat)
-        return found | shared.save_ripple(self.job, decoder, self.config.upsample)
+        return found
 
     def look(self, learner: Learner) -> None:
         average = learner.average
