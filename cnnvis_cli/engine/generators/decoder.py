@@ -45,7 +45,7 @@ class Block(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect")
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps + self.second(F.relu(self.first(maps)))
+        return maps + self.second(F.relu(self.first(maps), inplace=True))
 
 
 class Stage(nn.Module):
@@ -67,11 +67,11 @@ class Stage(nn.Module):
         self.last: nn.Module = last
 
     def forward(self, maps: Tensor, beside: Tensor | None = None) -> Tensor:
-        maps = F.relu(self.first(maps))
+        maps = F.relu(self.first(maps), inplace=True)  # nobody else holds a convolution's output
         for block in self.blocks:
             maps = block(maps)
         for up in self.ups:
-            maps = F.relu(up(maps))
+            maps = F.relu(up(maps), inplace=True)
         if beside is not None:
             maps = torch.cat([fitted(maps, beside.shape[-2:]), beside], 1)
         return self.last(maps)
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
 def _rectified(maps: Tensor) -> Tensor:
     """A rectifier that lets a tenth of the gradient through where it is shut: a channel that is always off learns to open."""
     if not torch.is_grad_enabled():
-        return F.relu(maps)
+        return F.relu_(maps)
     below = maps.clamp_max(0)
     return F.relu(maps) + 0.1 * (below - below.detach())
 

@@ -38,28 +38,34 @@ class Transport(Protocol):
         """What to do to the features. `weight` (H, W): only these positions count for the statistics."""
 
 
-def precise_moments(features: Tensor, weight: Tensor | None = None) -> Summary:
-    """Count, sums and sums of products of vectors at positions, in float64: to be added up over parts of a picture."""
+def precise_moments(features: Tensor, weight: Tensor | None = None, *, products: bool = True) -> Summary:
+    """Count, sums and sums of products of vectors at positions, in float64: to be added up over parts of a picture.
+
+    `products`: (B, C, C) of all pairs of channels; else (B, C) of each with itself."""
     maps = columns(features)
     exact = torch.float32 if features.device.type == "mps" else torch.float64
     channels = maps.shape[1]
     first = maps.new_zeros(len(maps), channels, dtype=exact)
-    second = maps.new_zeros(len(maps), channels, channels, dtype=exact)
+    second = maps.new_zeros(len(maps), channels, channels if products else 1, dtype=exact)
     count = maps.new_zeros(len(maps), dtype=exact)
     flat = None if weight is None else weight.flatten().to(exact)
     for start in range(0, maps.shape[2], _CHUNK):
         part = maps[:, :, start : start + _CHUNK].to(exact)
         share = part if flat is None else part * flat[start : start + _CHUNK]
-        first += share.sum(2)
-        second += share @ part.mT
+        # as a product: sums along maps whose channels lie together in memory take longer than the covariance
+        ones = part.new_ones(part.shape[2], 1)
+        first += (share @ ones)[:, :, 0]
+        second += share @ part.mT if products else (share * part) @ ones
         count += part.shape[2] if flat is None else flat[start : start + _CHUNK].sum()
-    return {"count": count, "first": first, "second": second}
+    return {"count": count, "first": first, "second": second if products else second[:, :, 0]}
 
 
 def mean_covariance(summary: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(B, C) mean and (B, C, C) covariance."""
+    """(B, C) mean and (B, C, C) covariance; (B, C) variance of moments without products."""
     count = summary["count"].clamp_min(1e-12)
     mean = summary["first"] / count[:, None]
+    if summary["second"].ndim == 2:
+        return mean, summary["second"] / count[:, None] - mean.square()
     covariance = summary["second"] / count[:, None, None] - mean[:, :, None] * mean[:, None, :]
     return mean, (covariance + covariance.mT) / 2
 
@@ -74,9 +80,9 @@ class Affine:
     def __call__(self, features: Tensor) -> Tensor:
         matrix, offset = self.matrix.to(features), self.offset.to(features)
         if matrix.ndim == 2:
-            return features * matrix[:, :, None, None] + offset[:, :, None, None]
+            return torch.addcmul(offset[:, :, None, None], features, matrix[:, :, None, None])
         # a sum of vectors at positions, in the features' own memory order
-        moved = features.permute(0, 2, 3, 1) @ matrix.mT[:, None] + offset[:, None, None]
+        moved = (features.permute(0, 2, 3, 1) @ matrix.mT[:, None]).add_(offset[:, None, None])
         return moved.permute(0, 3, 1, 2)
 
 
@@ -84,16 +90,20 @@ class _Gaussian:
     """Those that know mean and covariance only."""
 
     additive = True
+    products = True  # whether correlations of channels count
+
+    def moments(self, features: Tensor, weight: Tensor | None = None) -> Summary:
+        return precise_moments(features, weight, products=self.products)
 
     def target(self, features: Sequence[Tensor], shares: Sequence[float]) -> Summary:
-        means, covariances = zip(*(mean_covariance(precise_moments(one)) for one in features), strict=True)
+        means, covariances = zip(*(mean_covariance(self.moments(one)) for one in features), strict=True)
         return {"mean": weighted(means, shares), "covariance": weighted(covariances, shares)}
 
     def map(self, features: Tensor, target: Mapping[str, Tensor], weight: Tensor | None = None) -> Map:
-        return self.affine(precise_moments(features.detach(), weight), target)
+        return self.affine(self.moments(features.detach(), weight), target)
 
     def affine(self, summary: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Affine:
-        """The map for features with this `precise_moments`."""
+        """The map for features with these `moments`."""
         mean, covariance = mean_covariance(summary)
         with one_thread(), torch.no_grad():
             matrix = self.matrix(covariance, target["covariance"])
@@ -107,8 +117,10 @@ class _Gaussian:
 class AdaIN(_Gaussian):
     """Mean and standard deviation of each channel by itself: correlations stay the content's."""
 
+    products = False
+
     def matrix(self, source: Tensor, goal: Tensor) -> Tensor:
-        before, after = (one.diagonal(dim1=1, dim2=2).clamp_min(0) for one in (source, goal))
+        before, after = source.clamp_min(0), goal.clamp_min(0)
         least = _RANK * before.amax(1, keepdim=True).clamp_min(1e-30)
         return torch.where(before > least, (after / before.clamp_min(least)).sqrt(), 0.0)
 

@@ -19,7 +19,7 @@ from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.statistics import Summary, add
-from cnnvis_cli.engine.statistics.transports import Map, Transport, blended, precise_moments
+from cnnvis_cli.engine.statistics.transports import Map, Transport, blended
 from cnnvis_cli.engine.synthesis.style import Region
 
 # Rows of the deepest code beside a strip that a stage without blocks sees; each block sees three more. All stages together see
@@ -56,7 +56,7 @@ class Exchange:
 
     def apply(self, level: int, code: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
         """The code, or rows of it with these rows of the masks, with the statistics of the regions."""
-        made = torch.zeros_like(code)
+        made: Tensor | float = 0.0
         total: Tensor | float = 0.0
         for moved, mask in zip((one(code) for one in self.maps[level]), masks, strict=True):
             if mask is None:
@@ -137,7 +137,7 @@ class _Strips:
         sums: list[Summary] = []
         for made, rows in self._walk(level):
             masks = [None if mask is None else mask[rows] for mask in exchange.masks(size)]
-            parts = [precise_moments(made, mask) for mask in masks]
+            parts = [exchange.transport.moments(made, mask) for mask in masks]  # type: ignore[attr-defined]
             sums = [add(old, new) for old, new in zip(sums, parts, strict=True)] if sums else parts
         affine = exchange.transport.affine  # type: ignore[attr-defined]
         found = zip(sums, exchange.regions, strict=True)
