@@ -1,5 +1,5 @@
-"""Transfer in one pass at 512 px against AdaIN's network (VGG-19 to relu4_1 and its mirror; Huang and Belongie 2017) with random
-weights, as speed does not depend on them; and inversion in one pass against the optimizer at its default steps."""
+"""Transfer in one pass at 512 px against AdaIN's network (VGG-19 to relu4_1 and its mirror; Huang and Belongie 2017) with
+random weights, as speed does not depend on them; and inversion in one pass against the optimizer at its default steps."""
 
 from __future__ import annotations
 
