@@ -24,6 +24,7 @@ _TELLING = {
     "maximize": ("seen probability", "probability", "value", "mean value"),
     "saliency": ("insertion auc", "mean insertion auc", "value"),
     "occlude": ("insertion auc", "mean insertion auc", "value"),
+    "dream": ("after",),
     "invert": ("ssim", "code distance", "rank correlation of code distance with depth"),
     "style": ("style ratio", "style distance"),
     "texture": ("style ratio", "copy rate"),

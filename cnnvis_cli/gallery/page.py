@@ -169,7 +169,7 @@ def render(data: Mapping[str, Any], title: str) -> str:
     values = {
         "title": html.escape(title),
         "style": (parts / "page.css").read_text(encoding="utf-8"),
-        "script": (parts / "page.js").read_text(encoding="utf-8"),
+        "script": "\n".join((parts / name).read_text(encoding="utf-8") for name in ("results.js", "page.js")),
         "data": inside,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], text)
