@@ -38,8 +38,8 @@ from cnnvis_cli.pictures.write import to_image
 
 # Seeds, and pictures to start from (B, 3, size, size) if any.
 Prior = Callable[[Sequence[int], Tensor | None], Parameterization]
-# Side of a tile of a sheet in pixels: smaller pictures are enlarged.
-_LEAST_TILE = 96
+# Side in pixels of a picture alone and of a tile among others: smaller ones are enlarged, so that words under them can be read.
+_LEAST, _LEAST_TILE = 96, 192
 # A canvas is scored by so many crops of the saved file.
 SCORED_CROPS = 16
 
@@ -330,7 +330,8 @@ def _saved(
     """The pictures (1, 3, H, W) as they were saved, on a sheet; one alone without a line under it."""
     if len(pictures) == 1 and not config.titles:
         return [job.results.save_picture(pictures[0])]
-    zoom = -(-_LEAST_TILE // pictures.shape[-1])  # by whole pixels, so that what was saved can be judged
+    least = _LEAST if len(pictures) == 1 else _LEAST_TILE
+    zoom = -(-least // pictures.shape[-1])  # by whole pixels, so that what was saved can be judged
     shown = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     page = _page(config, job, network, units, shown, captions)
     reloaded = job.results.save_image(page.image)

@@ -32,14 +32,16 @@ def sheet(
 ) -> Sheet:
     """Tiles (PIL pictures or tensors (3, H, W) in [0, 1]) in rows, each with its caption below; as square as possible.
 
-    Each line of a caption is shortened to the tile's width. Tiles of different sizes are centred in cells of the largest.
+    Each line of a caption breaks once where it is too long for the tile; what is longer still is shortened. Tiles of different
+    sizes are centred in cells of the largest.
     """
     images = [tile if isinstance(tile, Image.Image) else to_image(tile) for tile in tiles]
     width, height = max(i.width for i in images), max(i.height for i in images)
     columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     font = ImageFont.load_default(size=max(10, min(16, width // 9)))
-    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    under = [broken(caption, width, font) for caption in captions]
+    lines = max(map(len, under), default=0)
     line = math.ceil(font.getbbox("Ag")[3]) + 4
     footer = lines * line
     page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + footer + gap) + gap), _PAPER)
@@ -50,9 +52,8 @@ def sheet(
         left, top = x + (width - image.width) // 2, y + (height - image.height) // 2
         page.paste(image.convert("RGB"), (left, top))
         boxes.append((left, top, left + image.width, top + image.height))
-        for place, words in enumerate(captions[number].split("\n") if number < len(captions) else ()):
-            under = (x + width / 2, y + height + 1 + place * line)
-            draw.text(under, fit_text(words, width, font), _INK, font, anchor="ma")
+        for place, words in enumerate(under[number] if number < len(under) else ()):
+            draw.text((x + width / 2, y + height + 1 + place * line), words, _INK, font, anchor="ma")
     return Sheet(page, tuple(boxes))
 
 
@@ -77,6 +78,18 @@ def titled(image: Image.Image, text: str, least: int = 240) -> Image.Image:
     for number, words in enumerate(lines):
         draw.text((4, image.height + number * line), fit_text(words, width - 8, font), _SOFT_INK, font)
     return page
+
+
+def broken(caption: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+    """The lines of a caption, each broken at most once, between words."""
+    lines = []
+    for text in caption.split("\n") if caption else ():
+        first, rest = text, ""
+        while font.getlength(first) > width and " " in first:
+            first, _, last = first.rpartition(" ")
+            rest = f"{last} {rest}".strip()
+        lines += [fit_text(part, width, font) for part in (first, rest) if part]
+    return lines
 
 
 def fit_text(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
