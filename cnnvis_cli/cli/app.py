@@ -72,6 +72,15 @@ def exit_codes() -> Iterator[None]:
 class _TechniqueCommand(TyperCommand):
     """A command whose `--help` also lists the keys of its config, with defaults, straight from the schema."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        for word in args:
+            name, _, value = word.partition("=")
+            key = name.lstrip("-").replace("-", "_")
+            if name.startswith("--") and name not in options and key in config_class(str(self.name)).model_fields:
+                raise typer.BadParameter(f"{name} is no option. Settings have no dashes: {key}={value or '...'}", ctx)
+        return super().parse_args(ctx, args)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
         from cnnvis_cli.cli.help import key_lines

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
+from cnnvis_cli.config.problems import in_words
 from cnnvis_cli.config.variables import check_variables, variables_of
 from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.files.bundled import configs_folder
@@ -271,7 +272,7 @@ def build_config(schema: type[C], values: Mapping[str, Any], origins: Mapping[st
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError([line for problem in error.errors() for line in _lines(schema, problem, origins)]) from None
+        raise ConfigError([line for problem in error.errors() for line in in_words(schema, problem, origins)]) from None
 
 
 def without_idle(schema: type[C], values: Mapping[str, Any], general: Set[str]) -> dict[str, Any]:
@@ -288,27 +289,6 @@ def without_idle(schema: type[C], values: Mapping[str, Any], general: Set[str]) 
             break
         kept = {key: value for key, value in kept.items() if key not in idle or key not in general}
     return kept
-
-
-def _lines(schema: type[BaseModel], problem: Any, origins: Mapping[str, str]) -> list[str]:
-    path = shortened(".".join(str(part) for part in problem["loc"]))
-    if problem["type"] == "no_effect":
-        return [_placed(reason, key, origins) for key, reason in problem["ctx"]["refused"].items()]
-    key = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden":
-        return [_placed(f"{path}: unknown key", key, origins) + "." + did_you_mean(key[:80], schema.model_fields)]
-    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    given = problem.get("input")
-    if problem["type"] == "literal_error":
-        message += "." + did_you_mean(str(given)[:80], re.findall(r"'([^']+)'", problem["msg"]))
-        message = message.rstrip(".")
-    shown = f"given: {shortened(repr(given))}" if path and isinstance(given, str | int | float | bool) else ""
-    notes = "; ".join(note for note in (shown, origins.get(key, "")) if note)
-    return [f"{path or 'config'}: {message[:1].lower() + message[1:]}" + (f" ({notes})" if notes else "")]
-
-
-def _placed(text: str, key: str, origins: Mapping[str, str]) -> str:
-    return f"{text} ({origins[key]})" if key in origins else text
 
 
 def load_config(

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cnnvis_cli.config.base import NumberList, Text, TextList, stem
 from cnnvis_cli.config.conditions import Condition
+from cnnvis_cli.config.problems import wanted
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
 
 _MOST_CELLS = 400
@@ -104,7 +105,7 @@ class StyleConfig(StatisticsConfig):
             try:
                 self.changed(change)
             except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                said = wanted(error.errors()[0])
                 where = ", ".join(f"{key}={value}" for key, value in change.items())
                 raise ValueError(f"grid: {where}: {said[0].lower() + said[1:]}") from None
         return self

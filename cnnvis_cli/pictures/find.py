@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.pictures.samples import PAINTINGS, SAMPLES, PictureFile, find_samples, printable
 
 SUFFIXES = frozenset(
@@ -19,6 +20,8 @@ SUFFIXES = frozenset(
 )
 # Pictures that Pillow cannot read: they are found, so that they are named and counted among those left out.
 UNREADABLE = frozenset({".svg", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".eps", ".pdf"})
+
+_NEAR = 10_000  # names among which a mistyped one is looked for
 
 
 def find_pictures(what: str | Iterable[str]) -> list[PictureFile]:
@@ -45,7 +48,19 @@ def find_pictures(what: str | Iterable[str]) -> list[PictureFile]:
         raise UserError(f"no picture matches '{shown}'.")
     if what in SAMPLES or what in PAINTINGS:
         raise UserError(f"no picture '{what}'. Did you mean 'sample:{what}'?")
+    if near := did_you_mean(path.name, _beside(path)):
+        raise UserError(f"no picture '{shown}'.{near}")
     raise UserError(f"no picture '{shown}': not a file, folder or glob, nor sample:NAME ({', '.join(list(SAMPLES)[:4])} ...).")
+
+
+def _beside(path: Path) -> list[str]:
+    """The names of the pictures and folders that lie where this one was looked for."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [Path(entry.name) for entry in islice(entries, _NEAR)]
+    except OSError:
+        return []
+    return [printable(str(name)) for name in names if not name.suffix or name.suffix.lower() in SUFFIXES]
 
 
 def find_picture(what: str) -> PictureFile:

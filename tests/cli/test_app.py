@@ -59,6 +59,21 @@ def test_unknown_commands_and_options(cnnvis: Run) -> None:
     assert cnnvis("--version").out.startswith("cnnvis ")
 
 
+def test_a_setting_written_as_an_option_is_told_how_it_is_written(cnnvis: Run) -> None:
+    for words, wanted in ((["--method", "guided"], "method=..."), (["--samples=4"], "samples=4")):
+        ran = cnnvis("saliency", "image=sample:chelsea", *words)
+        assert ran.code == 2
+        assert f"Settings have no dashes: {wanted}" in ran.err, ran.err
+
+
+def test_a_mistyped_file_is_told_what_lies_beside_it(cnnvis: Run, tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    (tmp_path / "holidays.txt").write_bytes(b"")
+    ran = cnnvis("saliency", f"image={tmp_path / 'holliday.jpg'}")
+    assert ran.code == 2
+    assert ran.err.endswith("Did you mean 'holiday.jpg'?\n"), ran.err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_every_key_of_the_config(cnnvis: Run, command: str) -> None:
     from cnnvis_cli.registry import config_class

@@ -51,11 +51,11 @@ def test_all_errors_at_once_with_paths_and_hints() -> None:
         maximize("steps=abc", "rat=3", "update=adan", "batch=-1")
     text = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 4
-    assert "steps: input should be a valid integer" in text
+    assert "steps: a whole number is wanted" in text
     assert "rat: unknown key (command line). Did you mean 'rate'" in text
     assert "update:" in text
     assert "Did you mean 'adam'" in text
-    assert "batch: input should be greater than or equal to 1 (given: -1; command line)" in text
+    assert "batch: at least 1 is wanted (given: -1; command line)" in text
 
 
 @pytest.mark.parametrize(

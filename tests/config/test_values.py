@@ -144,7 +144,7 @@ def test_an_error_says_where_the_value_came_from(tmp_path: Path) -> None:
 
 
 def test_a_grid_says_which_cell_is_wrong() -> None:
-    assert problems("style", "grid.strength=[0.5, 7]") == ["config: grid: strength=7: input should be less than or equal to 1"]
+    assert problems("style", "grid.strength=[0.5, 7]") == ["config: grid: strength=7: at most 1 is wanted"]
     large = list(range(1, 30))
     assert "at most 400 cells" in problems("style", f"grid.steps={large}", f"grid.smallest={large}")[0]
 

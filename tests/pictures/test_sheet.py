@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import ImageFont
 
-from cnnvis_cli.pictures.sheet import fit_text, sheet
+from cnnvis_cli.pictures.sheet import broken, fit_text, sheet
 from cnnvis_cli.pictures.write import to_image
 
 
@@ -30,3 +30,13 @@ def test_long_captions_lose_their_middle() -> None:
     assert short.startswith("a c")
     assert short.endswith("it")
     assert fit_text("fits", 80, font) == "fits"
+
+
+def test_captions_break_between_words_before_they_are_cut() -> None:
+    font = ImageFont.load_default(size=14)
+    width = int(font.getlength("seen as tobacco"))
+    assert broken("seen as tobacco shop\n(asked for: 8%)", width, font) == ["seen as tobacco", "shop", "(asked for: 8%)"]
+    assert broken("", width, font) == []
+    (cut,) = broken("n" * 80, width, font)
+    assert "…" in cut
+    assert font.getlength(cut) <= width

@@ -19,7 +19,7 @@ Change = Callable[[Tensor], Tensor]
 # Photographs of things, places and a person, whose mean spectrum is as good as any; `pictures=FOLDER` takes others.
 NATURAL = tuple(f"sample:{name}" for name in ("astronaut", "chelsea", "china", "coffee", "flower", "motorcycle", "rocket"))
 # Brightness of the paper that unimportant places fade into, and the quantiles of importance between which they do.
-PAPER, FADED, CLEAR = 0.93, 0.3, 0.85
+PAPER, FADED, CLEAR = 1.0, 0.3, 0.85
 
 
 def spectrum_of(job: Job, pictures: str, size: int) -> Spectrum:
