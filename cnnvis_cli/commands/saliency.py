@@ -50,7 +50,7 @@ def run(config: SaliencyConfig, job: Job) -> None:
         raise UserError(
             "beside=... compares methods on one picture. For several, a job file: matrix: {image: [...], method: [...]}."
         )
-    masking = Masking(config, config.masker, job) if "masker" in (config.method, *config.beside) else None
+    masking = Masking(config, config.masker, job) if "masker" in config.methods else None
     maps, rows = MapSheet(network.size, folders_are_classes(sources)), []
     with job.track(f"saliency {config.method}", len(sources)) as bar:
         for view in heat_views.views(job, network, sources, config.size, config.crop):
@@ -161,20 +161,18 @@ def _save_methods(
 ) -> None:
     """NAME-methods.png: the picture once, and the map of each method with its scores, all of one size."""
     heats, scored = {config.method: found.heat}, {config.method: row}
-    for method in config.beside:
-        if method not in heats:
-            other = config.model_copy(update={"method": method})
-            heats[method] = _explain(other, network, view.seen, target.logit, masking).heat
-            scored[method] = _scores_of(other, network, view.seen, heats[method], target)
+    for method in config.methods[1:]:
+        other = config.model_copy(update={"method": method})
+        heats[method] = _explain(other, network, view.seen, target.logit, masking).heat
+        scored[method] = _scores_of(other, network, view.seen, heats[method], target)
     tiles: list[Any] = [(view.shown, heat_views.caption(target, row["value"]))]
     for method, heat in heats.items():
-        values = scored[method]
-        said = f"insertion {values['insertion_auc']:.2f}\ndeletion {values['deletion_auc']:.2f}" if config.score else ""
-        tiles.append((heat_views.colored(view.enlarge(heat)), f"{method}\n{said}".strip()))
+        said = "\n".join([method, *(heat_views.beside_rivals(scored[method]) if config.score else ())])
+        tiles.append((heat_views.colored(view.enlarge(heat)), said))
     job.results.save_image(heat_views.figure(tiles), "methods")
     if config.score:
-        aucs = ("insertion_auc", "deletion_auc")
-        job.record.note(methods={method: {key: values[key] for key in aucs} for method, values in scored.items()})
+        known = {method: {key: value for key, value in row.items() if "_auc" in key} for method, row in scored.items()}
+        job.record.note(methods=known)
 
 
 def _save_one(config: SaliencyConfig, job: Job, view: View, found: Explained, target: Target, row: dict[str, Any]) -> None:

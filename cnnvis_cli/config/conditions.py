@@ -8,9 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Condition:
-    """Holds where the value of `key` (a key or a property of the config) is among `values`, or with `other` is none of them.
+    """Holds where the value of `key` (a key or a property of the config), or one of several, is among `values`, or with `other`
+    is none of them.
 
-    `words`: what the key belongs to, where that is not KEY=VALUE. `instead`: what is the case where it does not hold.
+    `words`: what the key belongs to, where that is not KEY=VALUE. `instead`: what is the case where it does not hold. `named`:
+    the key as a user knows it, where `key` is a property.
     """
 
     key: str
@@ -18,15 +20,18 @@ class Condition:
     other: bool = False
     words: str = ""
     instead: str = ""
+    named: str = ""
 
     def holds(self, config: Any) -> bool:
-        return any(getattr(config, self.key) == value for value in self.values) != self.other
+        now = getattr(config, self.key)
+        several = now if isinstance(now, tuple) else ()
+        return any(now == value or value in several for value in self.values) != self.other
 
     def __str__(self) -> str:
         if self.words:
             return self.words
         if not self.other:
-            return f"{self.key}={' or '.join(map(show_value, self.values))}"
+            return f"{self.named or self.key}={' or '.join(map(show_value, self.values))}"
         if isinstance(number := self.values[0], int | float):
             return f"{self.key} above {number:g}"
         named = [value for value in self.values if value]
@@ -35,7 +40,8 @@ class Condition:
     def refusal(self, key: str, config: Any) -> str:
         """Why `key` is of no use in a config where this does not hold."""
         value = getattr(config, self.key)
-        now = self.instead or (f"with {self.key}={show_value(value)}" if show_value(value) else f"without {self.key}")
+        shown, name = show_value(value), self.named or self.key
+        now = self.instead or (f"with {name}={shown}" if shown else f"without {name}")
         return f"{key} has no effect {now}: it belongs to {self}"
 
 

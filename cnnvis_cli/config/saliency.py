@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from cnnvis_cli.config.base import NetworkConfig, Text, TextList, _comma_separated, collection_name
-from cnnvis_cli.config.conditions import Condition, only_with
+from cnnvis_cli.config.conditions import Condition
 
 Method = Literal[
     "gradient",
@@ -21,6 +21,12 @@ Method = Literal[
     "masker",
 ]
 
+
+def _with(*methods: str) -> Condition:
+    """One of these is `method`, or beside it."""
+    return Condition("methods", methods, named="method")
+
+
 MethodList = Annotated[tuple[Method, ...], BeforeValidator(_comma_separated)]
 
 
@@ -30,12 +36,12 @@ class SaliencyConfig(NetworkConfig):
     told: ClassVar[tuple[str, ...]] = ("model", "image", "target", "method")
 
     belongs: ClassVar[Mapping[str, tuple[Condition, ...]]] = {
-        "layer": (only_with("method", "grad_cam", "guided_grad_cam"),),
-        "masker": (only_with("method", "masker"),),
-        "samples": (only_with("method", "smoothgrad"),),
-        "noise": (only_with("method", "smoothgrad"),),
-        "steps": (only_with("method", "integrated_gradients"),),
-        "baseline": (only_with("method", "integrated_gradients"),),
+        "layer": (_with("grad_cam", "guided_grad_cam"),),
+        "masker": (_with("masker"),),
+        "samples": (_with("smoothgrad"),),
+        "noise": (_with("smoothgrad"),),
+        "steps": (_with("integrated_gradients"),),
+        "baseline": (_with("integrated_gradients"),),
     }
 
     image: TextList = Field(("sample:motorcycle",), description="files, globs, folders or sample:NAME, separated by commas")
@@ -55,6 +61,11 @@ class SaliencyConfig(NetworkConfig):
     score: bool = Field(True, description="deletion and insertion AUC, also of the map shifted, mirrored, and of a blob")
     sanity: bool = Field(False, description="how the map changes when the weights are randomized")
     raw: bool = Field(False, description="write the map's numbers as .npy (one picture)")
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Those whose maps are made, `method` first, each once."""
+        return tuple(dict.fromkeys((self.method, *self.beside)))
 
     def words(self) -> list[str]:
         target = [] if self.target == "predicted" else [self.target]

@@ -171,6 +171,10 @@ def test_methods_beside_each_other_have_the_scores_they_have_alone(cnnvis: Calla
     assert methods["gradient"]["insertion_auc"] == pytest.approx(ran.sidecar["scores"]["insertion_auc"], abs=1e-6)
     with Image.open("runs/saliency/together-methods.png") as figure:
         assert figure.width > 4 * 300, "the picture and three maps"
+    assert {"shifted_insertion_auc", "mirrored_deletion_auc"} < methods["grad_cam"].keys(), "its rivals"
+    few = cnnvis(*settings, "method=gradient", "beside=smoothgrad", "samples=2", "score=false")
+    assert few.code == 0, "a setting of a method that is only beside"
+    assert "it belongs to method=smoothgrad" in cnnvis(*settings, "method=gradient", "beside=grad_cam", "samples=2").err
     many = cnnvis("saliency", "image=sample:chelsea,sample:coffee", "beside=grad_cam")
     assert many.code == 2
     assert "compares methods on one picture" in many.err
