@@ -108,7 +108,15 @@ class CommandConfig(BaseModel):
         if not cls.presets or not isinstance(values, dict):
             return values
         chosen = values.get(cls.preset_key, cls.model_fields[cls.preset_key].default)
+        if chosen == "auto":
+            chosen = cls.preset_for(values)
+            values = values | {cls.preset_key: chosen}
         return {**cls.presets.get(str(chosen), {}), **values}
+
+    @classmethod
+    def preset_for(cls, values: Mapping[str, Any]) -> str:
+        """Which preset `auto` means for these values."""
+        raise NotImplementedError
 
     @field_validator("*", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -10,11 +11,22 @@ from pydantic import Field, field_validator, model_validator
 from cnnvis_cli.config.base import NetworkConfig, Text
 from cnnvis_cli.config.conditions import Condition, above, only_with
 
-Preset = Literal["erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
+Preset = Literal["auto", "erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
 
 # Adam's step: from noise, and from a picture.
 _ADAM, _SLOW = 0.05, 0.01
+
+# A canvas of natural colours is the better picture of a class (a second network's first answer for 7 of 10 of squeezenet's
+# classes, none before), where nothing is asked for that has no meaning on it. Not of digits.
+_FREE_WORDS = (
+    "model weights output classes precision memory_format titles name seed objective preset size steps rate crops crop_share "
+    "crop_spread crop_noise fade seen_by pictures target patience frames every batch columns"
+)
+_FREE_ON_CANVAS = frozenset(_FREE_WORDS.split())
+_LEAST_CANVAS = 224
+_OF_DIGITS = ("lenet",)
+_A_CLASS = re.compile(r"\s*class:[^;:*+]+")
 
 _CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
 
@@ -73,8 +85,17 @@ class MaximizeConfig(NetworkConfig):
         "every": (only_with("frames", True),),
     }
 
+    @classmethod
+    def preset_for(cls, values: Mapping[str, Any]) -> str:
+        """fel2023 of classes alone, at the size of a canvas; else olah2017."""
+        asked, size = cls._joined(values.get("objective", "")), values.get("size")
+        classes = all(_A_CLASS.fullmatch(part) for part in str(asked).split(";"))
+        large = size in (None, "") or (isinstance(size, int) and size >= _LEAST_CANVAS)
+        free = values.keys() <= _FREE_ON_CANVAS and values.get("model") not in _OF_DIGITS
+        return "fel2023" if classes and large and free else "olah2017"
+
     objective: Text = Field("channel:conv5_2:0", description="what to raise; several separated by ';' or as ranges: see README")
-    preset: Preset = Field("olah2017", description="defaults of a paper")
+    preset: Preset = Field("auto", description="defaults of a paper; auto: fel2023 for classes, else olah2017, which is faster")
     maximize: bool = Field(True, description="false looks for the minimum")
     show: Literal["picture", "unit"] = Field(
         "picture", description="unit: a page of each: what raises it, what lowers it, its best patches, their guided backprop"

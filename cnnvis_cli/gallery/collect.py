@@ -73,6 +73,7 @@ def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -
     names = sorted(record.files, key=lambda name: not name.endswith(_FIGURES))
     files = [path.parent / name for name in names if (path.parent / name).exists()]
     scores = _flat(record.scores)
+    idle = _chosen_by_itself(command, config) if command in COMMANDS else ()
     return {
         "command": command,
         "name": record.name or path.stem,
@@ -88,7 +89,7 @@ def _item(path: Path, record: Record, base: Path, defaults: Mapping[str, Any]) -
         "device": record.device,
         "scores": scores,
         "telling": next((key for key in _TELLING.get(command, ()) if key in scores), ""),
-        "config": {key: value for key, value in config.items() if defaults.get(key) != value},
+        "config": {key: value for key, value in config.items() if defaults.get(key) != value and key not in idle},
         "traces": _traces(record.trace),
         "tiles": _tiles(record),
         "line": command_line(command, config, record.config_hash, path),
@@ -168,14 +169,31 @@ def command_line(command: str, config: Mapping[str, Any], digest: str, sidecar: 
     if command not in COMMANDS or not config.keys() <= config_class(command).model_fields.keys():
         return fallback
     schema = config_class(command)
-    base = default_values(command) | dict(schema.presets.get(str(config.get(schema.preset_key)), {}))
-    words = [_word(key, value, schema) for key, value in config.items() if base.get(key) != value]
+    idle = _chosen_by_itself(command, config)
+    words = [_word(key, value, schema) for key, value in _given(command, config).items() if key not in idle]
     try:
         values = {key: value for word in words for key, value in _read(word, schema).items()}
         same = config_hash(command, build_config(schema, values)) == digest
     except UserError:
         same = False
     return shlex.join(["cnnvis", command, *words]) if same else fallback
+
+
+def _given(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are neither defaults nor their preset's."""
+    schema = config_class(command)
+    base = default_values(command) | dict(schema.presets.get(str(config.get(schema.preset_key)), {}))
+    return {key: value for key, value in config.items() if base.get(key) != value}
+
+
+def _chosen_by_itself(command: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The preset's key, where what else was given leads to this preset."""
+    schema = config_class(command)
+    key = schema.preset_key
+    if default_values(command).get(key) != "auto":
+        return ()
+    others = {name: value for name, value in _given(command, config).items() if name != key}
+    return (key,) if schema.preset_for(others) == config.get(key) else ()
 
 
 @lru_cache(4096)
