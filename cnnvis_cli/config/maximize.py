@@ -26,7 +26,7 @@ _FREE_WORDS = (
 _FREE_ON_CANVAS = frozenset(_FREE_WORDS.split())
 _LEAST_CANVAS = 224
 _OF_DIGITS = ("lenet",)
-_A_CLASS = re.compile(r"\s*class:[^;:*+]+")
+_A_CLASS = re.compile(r"\s*(class|contrast|prob):[^;:*+]+")
 
 _CROPS = Condition("crops", (0,), other=True, words="crops of the picture: crops=8 or preset=fel2023")
 

@@ -151,3 +151,24 @@ def test_a_file_alone_is_taken_for_a_picture_in_the_hint() -> None:
             parse_settings([word], config_class("saliency"))
     with pytest.raises(UserError, match=r"of the form KEY=VALUE\.$"):
         parse_settings(["steps"], config_class("saliency"))
+
+
+def test_classes_are_drawn_on_a_canvas_where_nothing_speaks_against_it() -> None:
+    def preset(*settings: str) -> str:
+        return maximize(*settings).preset
+
+    assert preset("objective=class:elephant; contrast:7") == "fel2023"
+    assert preset("objective=class:elephant", "steps=9", "size=320") == "fel2023"
+    assert maximize("objective=class:elephant").crops > 0
+    for other in (
+        "size=96",
+        "start=grey",
+        "parameterization=pixels",
+        "model=lenet",
+        "diversity=2",
+        "preset=olah2017",
+        "jitter=0",
+    ):
+        assert preset("objective=class:elephant", other) == "olah2017", other
+    for asked in ("channel:conv3_1:0", "class:elephant; channel:conv3_1:0", "class:elephant - class:7"):
+        assert preset(f"objective={asked}") == "olah2017", asked
