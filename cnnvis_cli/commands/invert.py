@@ -17,6 +17,7 @@ from cnnvis_cli.commands.shared.decoding import Decoding, natural_pictures
 from cnnvis_cli.commands.shared.importance import prune_channels, rank_channels, read_labelled
 from cnnvis_cli.config.invert import InvertConfig
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.optim.loop import Loop
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Pixels, noise
 from cnnvis_cli.engine.synthesis import inversion
@@ -28,6 +29,22 @@ from cnnvis_cli.pictures.read import find_pictures, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 _TILES_IN_A_ROW = 10
+_STEPS = 400
+# Distance of codes from which on a picture is not yet one that the layer takes for the other.
+FAR = 0.1
+# Pixels between two places of a map, and the picture's side, from which on pictures are written in Fourier's basis.
+_COARSE, _WIDE = 12, 160
+_PIXEL_RATE, _FOURIER_RATE = 0.2, 0.1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A layer's code (1, C, ...) that a picture is looked for, how it is `written` down, and what the bar calls it."""
+
+    layer: str
+    code: Tensor
+    written: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -51,19 +68,20 @@ def run(config: InvertConfig, job: Job) -> None:
     codes = _codes(config, job, network, layers, original, size)
     natural = natural_pictures(network, size)
     job.record.shows(layers=layers)
-    found, seconds, traces = [], [], {}
+    found, seconds, traces, written = [], [], {}, {}
     for number, layer in enumerate(layers, start=1):
         if config.method == "decoder" and not config.compare:
             break
         objective = _objective(config, network, layer, codes[layer], natural)
         image = _start(config, size, network.device, decoding, layer, codes[layer])
         began = time.perf_counter()
-        loop = inversion.inversion_loop(network, objective, image, steps=config.steps, rate=config.rate)
-        outcome = job.loops.run(loop, f"{layer} ({number}/{len(layers)})")
+        written[layer] = _written(config, codes[layer], size)
+        asked = Asked(layer, codes[layer], written[layer], f"{layer} ({number}/{len(layers)})")
+        pictures, traces[layer] = _optimized(config, job, network, objective, image, asked)
         seconds.append(time.perf_counter() - began)
-        found.append(Inversion(layer, codes[layer], outcome.pictures))
-        traces[layer] = outcome.means
+        found.append(Inversion(layer, codes[layer], pictures))
     job.record.trace = traces
+    job.record.note(parameterizations=written)
     if decoding is not None and config.method == "decoder":
         _save_decoded(decoding, job, layers, codes, original, dict(zip(traces, zip(found, seconds, strict=True), strict=True)))
         return
@@ -72,6 +90,29 @@ def run(config: InvertConfig, job: Job) -> None:
         rank_channels(config, job, network, original, lambda masks: _without(config, job, network, found[0], masks, natural))
     if labelled is not None:
         prune_channels(config, job, network, *labelled)
+
+
+def _optimized(
+    config: InvertConfig, job: Job, network: Network, objective: Objective, image: Parameterization, asked: Asked
+) -> tuple[Tensor, list[float]]:
+    """The pictures (B, 3, H, W) for a code, and the trace. Where no number of steps was asked for and the code is still far,
+    once more as many."""
+
+    def loop(start: Parameterization) -> Loop:
+        rate = _rate(config, asked.written)
+        return inversion.inversion_loop(network, objective, start, steps=config.steps or _STEPS, rate=rate)
+
+    outcome = job.loops.run(loop(image), asked.label)
+    codes = inversion.layer_code(network, asked.layer, outcome.pictures)
+    far = inversion.code_distance(codes, asked.code).max().item() > FAR
+    if config.steps is not None or asked.written == "decoder" or not far:
+        return outcome.pictures, outcome.means
+    again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures)), f"{asked.label} again")
+    return again.pictures, [*outcome.means, *again.means]
+
+
+def _from_pictures(written: str, pictures: Tensor) -> Parameterization:
+    return Fourier.from_pictures(pictures) if written == "fourier" else Pixels(pictures)
 
 
 def _save_decoded(
@@ -159,24 +200,41 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
 def _start(
     config: InvertConfig, size: int, device: torch.device, decoding: Decoding | None, layer: str, code: Tensor
 ) -> Parameterization:
-    seeds = range(config.seed, config.seed + config.count)
+    seeds, fourier = range(config.seed, config.seed + config.count), _written(config, code, size) == "fourier"
     if decoding is not None and config.parameterization == "decoder":
         return decoding.parameterization(seeds, size)
     if decoding is not None and config.start == "decoder":
         start = decoding.pictures(layer, code)
-        return Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
-    if config.parameterization == "fourier":
+        return _from_pictures("fourier" if fourier else "pixels", start)
+    if fourier:
         return Fourier.from_noise(seeds, size, size, std=config.noise or 0.3, device=device)
     return Pixels((0.5 + (config.noise or 0.1) * noise(seeds, 3, size, size)).clamp(0, 1).to(device))
+
+
+def _written(config: InvertConfig, code: Tensor, size: int) -> str:
+    """How the picture for a code is written down: as asked for, or what comes nearer to it in the same steps.
+
+    Coarse maps hear long waves, which pixels have to move one by one; fine maps know every pixel.
+    """
+    if config.parameterization != "auto":
+        return config.parameterization
+    return "fourier" if size >= _WIDE and inversion.pitch(code, size) >= _COARSE else "pixels"
+
+
+def _rate(config: InvertConfig, written: str) -> float:
+    return config.rate or (_FOURIER_RATE if written == "fourier" else _PIXEL_RATE)
 
 
 def _without(config: InvertConfig, job: Job, network: Network, one: Inversion, masks: Tensor, natural: Tensor) -> Tensor:
     """Pictures (K, 3, H, W): the inversion gone on with for a quarter of the steps, its code under each of `masks` (K, C)."""
     codes = one.code * masks.to(one.code).view(*masks.shape, *[1] * (one.code.ndim - 2))
     start = one.pictures[:1].expand(len(masks), -1, -1, -1)
-    image: Parameterization = Fourier.from_pictures(start) if config.parameterization == "fourier" else Pixels(start)
+    written = _written(config, one.code, start.shape[3])
+    image = _from_pictures(written, start)
     objective = _objective(config, network, one.layer, codes, natural)
-    loop = inversion.inversion_loop(network, objective, image, steps=max(1, config.steps // 4), rate=0.3 * config.rate)
+    loop = inversion.inversion_loop(
+        network, objective, image, steps=max(1, (config.steps or _STEPS) // 4), rate=0.3 * _rate(config, written)
+    )
     return job.loops.run(loop, f"{one.layer} without a channel").pictures
 
 
@@ -199,6 +257,9 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         pictures = torch.cat([page.tile(saved, place + i) for i in range(config.count)])
         place += config.count
         table += _measured(network, one, pictures, original)
+    if far := {row["layer"]: row["code_distance"] for row in table if row["code_distance"] > FAR}:
+        told = ", ".join(f"{layer} {distance:.2f}" for layer, distance in far.items())
+        job.warn(f"{told}: the code is further off than {FAR} (0: the same). More steps may bring it closer.")
     header = ["depth", "layer", "variant", "code_distance", "pixel_rms", "ssim"]
     job.results.save_csv(header, [[row.get(key, "") for key in header] for row in table], "table")
     job.scores["layers"] = table

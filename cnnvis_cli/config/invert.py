@@ -49,11 +49,14 @@ class InvertConfig(NetworkConfig):
     decoder: Text = Field("", description="a file of `cnnvis train kind=decoder`; the bundled one for the model if empty")
     compare: bool = Field(True, description="method=decoder: the optimizer's pictures of the same codes beneath")
     start: Literal["noise", "decoder"] = Field("noise", description="decoder: the optimizer goes on from its pass")
-    parameterization: Literal["pixels", "fourier", "decoder"] = Field(
-        "pixels", description="how the picture is written down; decoder: as a code of its deepest level"
+    parameterization: Literal["auto", "pixels", "fourier", "decoder"] = Field(
+        "auto",
+        description="how the picture is written down; auto: fourier for layers of coarse maps, else pixels; decoder: as a code",
     )
-    steps: int = Field(400, ge=1, description="updates at most")
-    rate: float = Field(0.2, gt=0, description="first step size")
+    steps: int | None = Field(
+        None, ge=1, description="updates at most; if empty 400, and once more as many where the code is further off than 0.1"
+    )
+    rate: float | None = Field(None, gt=0, description="first step size; if empty 0.2, of fourier 0.1")
     noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
     tolerance: float = Field(
         0.05,

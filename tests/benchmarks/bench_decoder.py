@@ -71,7 +71,7 @@ def ours(network: Network, decoder: Decoder, layers: list[str], transport: Trans
 
 
 def optimized(network: Network, layer: str, picture: Tensor) -> Callable[[], object]:
-    """`invert` at its defaults, on codes of this picture."""
+    """`invert` as it is for fine maps by default, on codes of this picture."""
     config = InvertConfig(image="-")
     code = inversion.layer_code(network, layer, picture)
     units = inversion.natural_units(network, layer, picture)
@@ -81,7 +81,7 @@ def optimized(network: Network, layer: str, picture: Tensor) -> Callable[[], obj
 
     def run() -> object:
         start = Fourier.from_noise([0], picture.shape[2], picture.shape[3], std=0.3)
-        return synthesize(inversion.inversion_loop(network, goal, start, steps=config.steps, rate=config.rate))
+        return synthesize(inversion.inversion_loop(network, goal, start, steps=400, rate=0.2))
 
     return run
 

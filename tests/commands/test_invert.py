@@ -147,3 +147,18 @@ def test_rank_correlation_is_spearmans() -> None:
     stats = pytest.importorskip("scipy.stats")
     values = [0.1, 0.4, 0.2, 0.9, 0.7]
     assert rank_correlation(values) == pytest.approx(stats.spearmanr(values, range(5)).statistic)
+
+
+def test_a_code_that_is_still_far_is_gone_on_for_and_what_stays_far_is_said(
+    cnnvis: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnvis_cli.commands import invert
+
+    monkeypatch.setattr(invert, "_STEPS", 3)
+    far = cnnvis("invert", "layers=relu5_2", "size=160", "name=far")
+    assert len(far.sidecar["trace"]["relu5_2"]) == 6
+    assert far.sidecar["parameterizations"] == {"relu5_2": "fourier"}, "a coarse map of a large picture"
+    assert "the code is further off than 0.1" in far.err
+    asked = cnnvis("invert", "layers=relu5_2,relu2_1", "steps=3", "name=asked")
+    assert len(asked.sidecar["trace"]["relu5_2"]) == 3
+    assert set(asked.sidecar["parameterizations"].values()) == {"pixels"}, "a small picture; a fine map"
