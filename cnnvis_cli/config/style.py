@@ -41,7 +41,7 @@ class StyleConfig(StatisticsConfig):
         "steps": (_OPTIMIZED, WITHOUT_BUDGET),
         "steady": (_IN_A_PASS,),
         "stylizer": (_WITH_STYLIZER,),
-        **dict.fromkeys(("decoder", "levels"), (_TRANSFERRED,)),
+        **dict.fromkeys(("decoder", "levels", "rounds"), (_TRANSFERRED,)),
     }
 
     content: Text = Field("sample:chelsea", description="the picture that stays recognizable (file or sample:NAME)")
@@ -67,6 +67,7 @@ class StyleConfig(StatisticsConfig):
     levels: TextList = Field(
         (), description="the decoder's layers at which statistics are exchanged; all but the deepest if empty"
     )
+    rounds: int = Field(1, ge=1, le=8, description="passes of the decoder, each over what the one before made")
     stylizer: Text = Field(
         "",
         description="paint in one pass: paintings, or a file of `cnnvis train`; `style` names its styles (the first)",

@@ -128,6 +128,13 @@ def test_style_from_any_picture_in_one_pass(cnnvis: Run, trained: Path, method: 
     assert not np.array_equal(pixels(colors.files[0]), pixels(ran.files[0]))
 
 
+def test_a_second_round_brings_the_style_nearer(cnnvis: Run) -> None:
+    line = ("style", "method=transport", "content=sample:astronaut", "style=sample:composition_vii", "size=160", "-q")
+    one, two = (cnnvis(*line, f"rounds={rounds}").sidecar["scores"] for rounds in (1, 2))
+    assert two["style_distance"] < 0.8 * one["style_distance"]
+    assert two["content_distance"] > one["content_distance"]
+
+
 def test_one_table_for_all_ways(cnnvis: Run, trained: Path) -> None:
     grid = "grid={method: [optimize, feedforward, adain, transport]}"
     line = (

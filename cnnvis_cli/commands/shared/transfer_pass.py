@@ -91,8 +91,10 @@ class TransferPass:
         else:
             regions = [Region(targets(self.transport, codes, self.shares))]
         strength = 1.0 if config.strength == _PLAIN_STRENGTH else config.strength
-        exchange = Exchange(self.transport, self.file.levels, self.at, regions, strength)
-        made = transferred(self.network, self.file.network, content, exchange)
+        made = content
+        for _ in range(config.rounds):  # what the decoder does not draw of the statistics is asked for again
+            exchange = Exchange(self.transport, self.file.levels, self.at, regions, strength)
+            made = transferred(self.network, self.file.network, made, exchange)
         return with_colors_of(made, content) if config.colors == "content" else made
 
     def scores(self, saved: Tensor, content: Tensor) -> dict[str, Any]:
