@@ -21,7 +21,7 @@ from cnnvis_cli.engine.optim.parameterizations import Pixels, noise
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
 from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.synthesis import dream
-from cnnvis_cli.engine.synthesis.inversion import layer_code, trunk
+from cnnvis_cli.engine.synthesis.inversion import block_ends, layer_code, trunk
 from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.read import resize
@@ -71,14 +71,17 @@ def _objectives(config: DreamConfig, job: Job, network: Network) -> list[Objecti
 
 
 def _objective_of(config: DreamConfig, job: Job, network: Network) -> str:
-    """What is asked for; the default where a network has no layer of that name is its middle one."""
+    """What is asked for. The default where a network has no layer of that name: as in DeepDream the last whole block at the
+    second smallest size of its maps (layers inside of blocks may have few channels); of a network of one size its middle layer.
+    """
     default = DreamConfig.model_fields["objective"].default
     name = default.partition(":")[2]
     if config.objective != default or name in network.layers or name in network.aliases:
         return config.objective
-    middle = middle_layer(network)
-    job.say(f"cnnvis: {network.name} has no {name}: its middle layer {middle} dreams (layer=NAME chooses)")
-    return f"layer:{middle}"
+    ends = [end for end in block_ends(network) if network.layer(end).spatial and max(network.layer(end).shape[1:]) > 1]
+    chosen = ends[-2] if len(ends) > 1 else middle_layer(network)
+    job.say(f"cnnvis: {network.name} has no {name}: its layer {chosen} dreams (layer=NAME chooses)")
+    return f"layer:{chosen}"
 
 
 def _guided(config: DreamConfig, job: Job, network: Network, objective: Objective) -> Objective:

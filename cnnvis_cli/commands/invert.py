@@ -207,7 +207,7 @@ def _start(
         start = decoding.pictures(layer, code)
         return _from_pictures("fourier" if fourier else "pixels", start)
     if fourier:
-        return Fourier.from_noise(seeds, size, size, std=config.noise or 0.3, device=device)
+        return Fourier.from_noise(seeds, size, size, std=config.noise or 0.12, device=device)
     return Pixels((0.5 + (config.noise or 0.1) * noise(seeds, 3, size, size)).clamp(0, 1).to(device))
 
 

@@ -57,7 +57,9 @@ class InvertConfig(NetworkConfig):
         None, ge=1, description="updates at most; if empty 400, and once more as many where the code is further off than 0.1"
     )
     rate: float | None = Field(None, gt=0, description="first step size; if empty 0.2, of fourier 0.1")
-    noise: float | None = Field(None, gt=0, description="standard deviation of the start; 0.3 for fourier, 0.1 for pixels")
+    noise: float | None = Field(
+        None, gt=0, description="standard deviation of the start; if empty 0.12 for fourier, 0.1 for pixels"
+    )
     tolerance: float = Field(
         0.05,
         ge=0,

@@ -80,7 +80,7 @@ def optimized(network: Network, layer: str, picture: Tensor) -> Callable[[], obj
     )
 
     def run() -> object:
-        start = Fourier.from_noise([0], picture.shape[2], picture.shape[3], std=0.3)
+        start = Fourier.from_noise([0], picture.shape[2], picture.shape[3], std=0.12)
         return synthesize(inversion.inversion_loop(network, goal, start, steps=400, rate=0.2))
 
     return run
