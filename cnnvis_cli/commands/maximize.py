@@ -266,8 +266,8 @@ def _save(
     starts: Tensor,
 ) -> None:
     silent = _warn_of_silence(job, units, outcomes)
-    asked = any(single_class(unit.objective) is not None for unit in units)
-    second = second_network(config, config.seen_by, job) if asked else None
+    asked = [network.class_name(index) for unit in units if (index := single_class(unit.objective)) is not None]
+    second = second_network(config, config.seen_by, job, asked) if asked else None
     if second is not None:
         job.results.tell(f"seen by {second.name}")
 

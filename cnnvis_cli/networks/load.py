@@ -116,13 +116,22 @@ def _parts(source: NetworkSpec) -> Parts:
     return from_torchvision(source, list(BUNDLED))
 
 
-def _bundled(source: NetworkSpec) -> Parts:
-    path: Path = assets_folder() / f"{source.model}.safetensors"
+def bundled_classes(name: str) -> list[str]:
+    """The classes of a bundled network, whose weights are not read for it. Raises UserError where its file cannot be read."""
+    return list(json.loads(_bundled_card(assets_folder() / f"{name}.safetensors")["classes"]))
+
+
+def _bundled_card(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
-            card = file.metadata()
+            return dict(file.metadata())
     except (OSError, SafetensorError) as error:
         raise UserError(f"the bundled weights {path} cannot be read ({error}). Reinstall cnnvis.") from None
+
+
+def _bundled(source: NetworkSpec) -> Parts:
+    path: Path = assets_folder() / f"{source.model}.safetensors"
+    card = _bundled_card(path)
     size = int(card["size"])
     resize = int(card.get("resize", size))
     preprocessing = Preprocessing(tuple(json.loads(card["mean"])), tuple(json.loads(card["std"])), size, resize)

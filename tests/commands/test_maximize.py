@@ -401,3 +401,15 @@ def test_a_second_network_says_what_it_sees(cnnvis: Run) -> None:
     own = cnnvis("maximize", "objective=class:elephant", "steps=60", "size=96", "seen_by=minivgg", "name=own").sidecar["scores"]
     assert own["seen_probability"] == pytest.approx(own["probability"], abs=1e-3)
     assert own["seen_as"] == "elephant"
+
+
+def test_without_a_word_a_network_of_others_is_judged_where_classes_are_shared(cnnvis: Run, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(["unicorn", "church", "7"] + [f"thing {i}" for i in range(997)]))
+    line = ("maximize", "model=squeezenet1_0", "weights=random", f"classes={names}", "steps=1", "size=64", "preset=olah2017")
+    shared = cnnvis(*line, "objective=class:church; class:unicorn", "name=shared").sidecar["scores"]["pictures"]
+    assert [row["seen_by"] for row in shared] == ["minivgg_robust"] * 2
+    assert shared[0]["seen_probability"] is not None
+    assert shared[1]["seen_probability"] is None
+    for alone in ("class:unicorn", "class:7"):
+        assert "seen_by" not in cnnvis(*line, f"objective={alone}", "name=alone", "--overwrite").sidecar["scores"], alone

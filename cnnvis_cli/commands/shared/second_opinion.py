@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from cnnvis_cli.engine.optim.objectives import CLASS_KINDS, Objective
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.networks.load import TWINS
+from cnnvis_cli.networks.load import TWINS, bundled_classes
 from cnnvis_cli.pictures.read import read, resize, to_square
 from cnnvis_cli.pictures.samples import SAMPLES, labelled_samples, sample
+
+ROBUST = "minivgg_robust"
 
 
 def single_class(objective: Objective) -> int | None:
@@ -26,11 +29,17 @@ def single_class(objective: Objective) -> int | None:
     return terms[0].index if alone else None
 
 
-def second_network(config: NetworkConfig, seen_by: str, job: Job) -> Network | None:
-    """The network whose opinion is asked: `auto` is the bundled one that shares the classes, if there is one."""
-    chosen = TWINS.get(config.model, "none") if seen_by == "auto" and not config.weights else seen_by
-    bundled = (assets_folder() / f"{chosen}.safetensors").is_file()
-    if chosen in ("none", "auto", "") or (seen_by == "auto" and not bundled):
+def second_network(config: NetworkConfig, seen_by: str, job: Job, names: Sequence[str]) -> Network | None:
+    """The network whose opinion of classes is asked. `auto` is the bundled network's twin; for others the robust one, where it
+    knows a class of one of these names."""
+    if seen_by in ("none", ""):
+        return None
+    if seen_by != "auto":
+        return job.inputs.network(NetworkConfig.of(seen_by))
+    chosen = TWINS.get(config.model) if not config.weights else None
+    if chosen is None and set(map(str.lower, names)) & set(map(str.lower, bundled_classes(ROBUST))):
+        chosen = ROBUST
+    if chosen is None or not (assets_folder() / f"{chosen}.safetensors").is_file():
         return None
     return job.inputs.network(NetworkConfig.of(chosen))
 

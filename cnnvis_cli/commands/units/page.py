@@ -73,7 +73,7 @@ def unit_sheet(
     for number, term in enumerate(terms):
         pair = list(pictures[2 * number : 2 * number + 2])
         below = objectives[2 * number + 1].terms[0]
-        lower = "lowers it" + (f"\n{below.layer}:{below.index}" if below.layer != term.layer else "")
+        lower = "lowers it" + (f"\n{below.layer}:{below.index}, before the rectifier" if below.layer != term.layer else "")
         # Of what a tile is asked for the heading tells enough; what else its caption says stands below.
         more = ["\n".join(caption.split("\n")[1:]) for caption in captions[2 * number : 2 * number + 2]]
         words = [f"{one}\n{other}".strip() for one, other in zip(("raises it", lower), more, strict=True)]
