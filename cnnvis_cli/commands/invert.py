@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnvis_cli.commands.shared.decoded_page import Found, save_page, timed
+from cnnvis_cli.commands.shared.decoded_page import LEAST_TILE, Found, save_page, timed
 from cnnvis_cli.commands.shared.decoding import Decoding, natural_pictures
 from cnnvis_cli.commands.shared.importance import prune_channels, rank_channels, read_labelled
 from cnnvis_cli.config.invert import InvertConfig
@@ -249,7 +249,7 @@ def _save(config: InvertConfig, job: Job, network: Network, original: Tensor | N
         tiles += list(one.pictures)
         captions += [one.layer if config.count == 1 else f"{one.layer} ({i + 1})" for i in range(len(one.pictures))]
     in_a_row = config.count + (original is not None) if rows else len(tiles)
-    page = sheet(tiles, captions, columns=min(in_a_row, config.count + 1 if rows else _TILES_IN_A_ROW))
+    page = sheet(tiles, captions, columns=min(in_a_row, config.count + 1 if rows else _TILES_IN_A_ROW), least=LEAST_TILE)
     saved = job.results.save_image(page.image)
     place, table = 0, []
     for one in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -16,26 +16,35 @@ _PAPER, _INK, _SOFT_INK = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page of tiles. `boxes`: (left, top, right, bottom) of each tile on it, in pixels."""
+    """A page of tiles. `boxes`: (left, top, right, bottom) of each tile on it, in pixels; `zoom`: the side of the square that
+    each pixel of a tile became."""
 
     image: Image.Image
     boxes: tuple[tuple[int, int, int, int], ...]
+    zoom: int = field(default=1, kw_only=True)
 
     def tile(self, page: Tensor, number: int) -> Tensor:
-        """The tile cut out of the page as it was saved, (1, 3, H, W)."""
+        """The tile cut out of the page as it was saved, (1, 3, H, W), at its own size."""
         left, top, right, bottom = self.boxes[number]
-        return page[..., top:bottom, left:right]
+        return page[..., top : bottom : self.zoom, left : right : self.zoom]
 
 
 def sheet(
-    tiles: Sequence[Image.Image | Tensor], captions: Sequence[str] = (), *, columns: int | None = None, gap: int = 4
+    tiles: Sequence[Image.Image | Tensor],
+    captions: Sequence[str] = (),
+    *,
+    columns: int | None = None,
+    gap: int = 4,
+    least: int = 1,
 ) -> Sheet:
     """Tiles (PIL pictures or tensors (3, H, W) in [0, 1]) in rows, each with its caption below; as square as possible.
 
     Each line of a caption breaks once where it is too long for the tile; what is longer still is shortened. Tiles of different
-    sizes are centred in cells of the largest.
+    sizes are centred in cells of the largest. Where these are narrower than `least` pixels all are enlarged by a whole factor.
     """
     images = [tile if isinstance(tile, Image.Image) else to_image(tile) for tile in tiles]
+    zoom = -(-least // max(i.width for i in images))
+    images = images if zoom == 1 else [enlarged(image, zoom) for image in images]
     width, height = max(i.width for i in images), max(i.height for i in images)
     columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
@@ -54,7 +63,7 @@ def sheet(
         boxes.append((left, top, left + image.width, top + image.height))
         for place, words in enumerate(under[number] if number < len(under) else ()):
             draw.text((x + width / 2, y + height + 1 + place * line), words, _INK, font, anchor="ma")
-    return Sheet(page, tuple(boxes))
+    return Sheet(page, tuple(boxes), zoom=zoom)
 
 
 def titled(image: Image.Image, text: str, least: int = 240) -> Image.Image:

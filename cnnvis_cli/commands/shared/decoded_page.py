@@ -14,6 +14,9 @@ from cnnvis_cli.engine.synthesis import inversion
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.sheet import sheet
 
+# Pixels: narrower pictures are enlarged on a page, so that the words under them can be read on a slide.
+LEAST_TILE = 128
+
 
 @dataclass(frozen=True)
 class Found:
@@ -53,7 +56,7 @@ def save_page(
             tiles.append(one.picture[0])
             captions.append(f"{one.layer}\n{method}, {shown(one.seconds)}")
             whose.append(one)
-    page = sheet(tiles, captions, columns=len(layers) + (original is not None))
+    page = sheet(tiles, captions, columns=len(layers) + (original is not None), least=LEAST_TILE)
     saved = job.results.save_image(page.image)
     table = []
     for number, there in enumerate(whose):
