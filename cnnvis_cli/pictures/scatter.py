@@ -24,9 +24,7 @@ def scatter(
     for axes, (title, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, shade in zip(names, shades, strict=True):
             members = points[[label == name for label in labels]]
-            axes.scatter(
-                *members.T, s=max(4, 60 - 8 * math.log2(len(points))), color=shade, label=name, linewidths=0, alpha=0.8
-            )
+            axes.scatter(*members.T, s=min(60, max(4, 6000 / len(points))), color=shade, label=name, linewidths=0, alpha=0.8)
         if len(names) > LEGEND:
             for name in names[:LEGEND]:
                 middle = np.median(points[[label == name for label in labels]], axis=0)
