@@ -88,7 +88,7 @@ def run(config: MaximizeConfig, job: Job) -> None:
 
 def _default_size(config: MaximizeConfig, network: Network) -> int:
     if config.crops:
-        return max(320, 3 * network.size // 2)
+        return max(min(320, 5 * network.size), 3 * network.size // 2)  # much larger, and no crop would hear the finest waves
     return network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128
 
 

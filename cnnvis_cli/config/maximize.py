@@ -104,7 +104,7 @@ class MaximizeConfig(NetworkConfig):
         None,
         ge=8,
         le=8192,
-        description="side in pixels; if empty 128 or the network's own, whichever is larger; with crops 320",
+        description="side in pixels; if empty 128 or the network's own, whichever is larger; with crops 320, or what fits it",
     )
     steps: int = Field(256, ge=1, description="updates at most")
     update: Literal["adam", "lbfgs", "gradient", "normalized", "sign"] = Field(
