@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +17,13 @@ from cnnvis_cli.registry import COMMANDS, config_class
 
 def print_configs() -> None:
     for name, path in named_configs().items():
-        first = next((line.lstrip("# ") for line in read_text(path).splitlines() if line.startswith("#")), "")
-        print(f"{name:<34} {first}")
+        print(f"{name:<34} {_first_sentence(read_text(path))}")
+
+
+def _first_sentence(text: str) -> str:
+    """Of the comment at the top of a file, over its lines."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return re.split(r"(?<=\.)(?<!al\.)\s+", " ".join(line.lstrip("# ") for line in lines), maxsplit=1)[0]
 
 
 def copy_config(name: str, target: Path, overwrite: bool) -> Path:
