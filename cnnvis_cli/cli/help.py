@@ -20,7 +20,7 @@ def key_rows(schema: type[CommandConfig]) -> list[tuple[str, str, str]]:
         default = "" if field.default is PydanticUndefined else show_value(field.default)
         choices = _choices(field.annotation)
         about = " ".join(part for part in (field.description or "", f"({' | '.join(choices)})" if choices else "") if part)
-        needs = " and ".join(str(condition).partition(";")[0] for condition in schema.belongs.get(key, ()))  # no asides here
+        needs = " and ".join(map(str, schema.belongs.get(key, ())))
         rows.append((key, default, f"{about} [{needs}]" if needs else about))
     return rows
 
