@@ -73,10 +73,10 @@ def run(config: InvertConfig, job: Job) -> None:
         if config.method == "decoder" and not config.compare:
             break
         objective = _objective(config, network, layer, codes[layer], natural)
-        image = _start(config, size, network.device, decoding, layer, codes[layer])
-        began = time.perf_counter()
         written[layer] = _written(config, codes[layer], size)
         asked = Asked(layer, codes[layer], written[layer], f"{layer} ({number}/{len(layers)})")
+        image = _start(config, size, network.device, decoding, asked)
+        began = time.perf_counter()
         pictures, traces[layer] = _optimized(config, job, network, objective, image, asked)
         seconds.append(time.perf_counter() - began)
         found.append(Inversion(layer, codes[layer], pictures))
@@ -103,9 +103,10 @@ def _optimized(
         return inversion.inversion_loop(network, objective, start, steps=config.steps or _STEPS, rate=rate)
 
     outcome = job.loops.run(loop(image), asked.label)
+    if config.steps is not None or asked.written == "decoder":
+        return outcome.pictures, outcome.means
     codes = inversion.layer_code(network, asked.layer, outcome.pictures)
-    far = inversion.code_distance(codes, asked.code).max().item() > FAR
-    if config.steps is not None or asked.written == "decoder" or not far:
+    if inversion.code_distance(codes, asked.code).max().item() <= FAR:
         return outcome.pictures, outcome.means
     again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures)), f"{asked.label} again")
     return again.pictures, [*outcome.means, *again.means]
@@ -197,16 +198,13 @@ def _objective(config: InvertConfig, network: Network, layer: str, code: Tensor,
     )
 
 
-def _start(
-    config: InvertConfig, size: int, device: torch.device, decoding: Decoding | None, layer: str, code: Tensor
-) -> Parameterization:
-    seeds, fourier = range(config.seed, config.seed + config.count), _written(config, code, size) == "fourier"
-    if decoding is not None and config.parameterization == "decoder":
+def _start(config: InvertConfig, size: int, device: torch.device, decoding: Decoding | None, asked: Asked) -> Parameterization:
+    seeds = range(config.seed, config.seed + config.count)
+    if decoding is not None and asked.written == "decoder":
         return decoding.parameterization(seeds, size)
     if decoding is not None and config.start == "decoder":
-        start = decoding.pictures(layer, code)
-        return _from_pictures("fourier" if fourier else "pixels", start)
-    if fourier:
+        return _from_pictures(asked.written, decoding.pictures(asked.layer, asked.code))
+    if asked.written == "fourier":
         return Fourier.from_noise(seeds, size, size, std=config.noise or 0.12, device=device)
     return Pixels((0.5 + (config.noise or 0.1) * noise(seeds, 3, size, size)).clamp(0, 1).to(device))
 

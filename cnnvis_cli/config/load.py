@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cnnvis_cli.config.base import CommandConfig
-from cnnvis_cli.config.problems import in_words
+from cnnvis_cli.config.problems import lines_about
 from cnnvis_cli.config.variables import check_variables, variables_of
 from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.files.bundled import configs_folder
@@ -272,7 +272,7 @@ def build_config(schema: type[C], values: Mapping[str, Any], origins: Mapping[st
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError([line for problem in error.errors() for line in in_words(schema, problem, origins)]) from None
+        raise ConfigError([line for problem in error.errors() for line in lines_about(schema, problem, origins)]) from None
 
 
 def without_idle(schema: type[C], values: Mapping[str, Any], general: Set[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _WANTED = {
     "list_type": "a list is wanted",
     "dict_type": "keys with values are wanted",
     "greater_than_equal": "at least {ge} is wanted",
-    "greater_than": "more than {gt} is wanted",
+    "greater_than": "a value greater than {gt} is wanted",
     "less_than_equal": "at most {le} is wanted",
     "less_than": "less than {lt} is wanted",
     "literal_error": "{expected} is wanted",
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def in_words(schema: type[BaseModel], problem: Any, origins: Mapping[str, str]) -> list[str]:
+def lines_about(schema: type[BaseModel], problem: Any, origins: Mapping[str, str]) -> list[str]:
     """The lines of one problem, each with its dotted path, what was given and, by `origins`, where it stands."""
     path = shortened(".".join(str(part) for part in problem["loc"]))
     if problem["type"] == "no_effect":

@@ -108,7 +108,7 @@ class StyleConfig(StatisticsConfig):
             except ValidationError as error:
                 said = wanted(error.errors()[0])
                 where = ", ".join(f"{key}={value}" for key, value in change.items())
-                raise ValueError(f"grid: {where}: {said[0].lower() + said[1:]}") from None
+                raise ValueError(f"grid: {where}: {said}") from None
         return self
 
     @property

@@ -36,12 +36,12 @@ def second_network(config: NetworkConfig, seen_by: str, job: Job, names: Sequenc
         return None
     if seen_by != "auto":
         return job.inputs.network(NetworkConfig.of(seen_by))
-    chosen = TWINS.get(config.model) if not config.weights else None
-    if chosen is None and set(map(str.lower, names)) & set(map(str.lower, bundled_classes(ROBUST))):
-        chosen = ROBUST
-    if chosen is None or not (assets_folder() / f"{chosen}.safetensors").is_file():
+    twin = TWINS.get(config.model) if not config.weights else None
+    chosen = twin or ROBUST
+    if not (assets_folder() / f"{chosen}.safetensors").is_file():
         return None
-    return job.inputs.network(NetworkConfig.of(chosen))
+    shared = twin or set(map(str.lower, names)) & set(map(str.lower, bundled_classes(chosen)))
+    return job.inputs.network(NetworkConfig.of(chosen)) if shared else None
 
 
 @torch.no_grad()
