@@ -59,8 +59,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 # Keys that mean something for one kind only.
 BELONGS: Mapping[str, tuple[str, ...]] = {
-    "stylizer": (*("style", "strength", "statistic", "style_layers", "content_layers", "even", "pooling", "only"),),
-    "painter": ("paintings", "adversarial", "content", "content_loss", "transformed", "autoencoder"),
+    "stylizer": (*("style", "strength", "statistic", "style_layers", "content_layers", "pooling", "only"),),
+    "painter": ("paintings", "critic", "adversarial", "content", "content_loss", "transformed", "autoencoder"),
     "masker": ("area", "gone"),
     "decoder": ("styles", "transfers", "stagewise", "skips"),
     "network": (
@@ -72,7 +72,7 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
 SHARED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("model", "weights", "held_out"), ("stylizer", "painter", "decoder", "masker")),
     **dict.fromkeys(("upsample", "blocks"), ("stylizer", "painter", "decoder")),
-    **dict.fromkeys(("style_scale", "norm", "compare"), ("stylizer", "painter")),
+    **dict.fromkeys(("style_scale", "norm", "compare", "even"), ("stylizer", "painter")),
     "width": ("stylizer", "painter", "masker"),
     "tv": ("stylizer", "masker"),
     "levels": ("decoder", "masker"),
@@ -85,7 +85,7 @@ def not_of(kind: str) -> set[str]:
     return {*SHARED, *(key for keys in BELONGS.values() for key in keys)} - own
 
 
-_STEPS = {"stylizer": 120, "painter": 300, "decoder": 300, "masker": 300, "network": 1000}
+_STEPS = {"stylizer": 120, "painter": 600, "decoder": 300, "masker": 300, "network": 1000}
 _UNLIMITED = 10_000_000
 
 
@@ -150,13 +150,17 @@ class TrainConfig(CommandConfig):
         (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
     paintings: TextList = Field(("sample:flower",), min_length=1, description="what the critic of a painter knows: an artist")
+    critic: Literal["features", "pixels"] = Field(
+        "features",
+        description="what it looks at: the model's maps (Sauer et al. 2021), or pixels (as in the paper, slower to learn)",
+    )
     adversarial: float = Field(1.0, ge=0, description="weight of pleasing the critic")
-    content: float = Field(2.0, ge=0, description="weight of what is kept of the photograph")
+    content: float = Field(8.0, ge=0, description="weight of what is kept of the photograph")
     content_loss: Literal["style-aware", "perceptual", "pixels"] = Field(
         "style-aware", description="kept in the painter's own code, in that of the model, or pixel by pixel"
     )
     transformed: float = Field(30.0, ge=0, description="weight of the means over 10 x 10 pixels")
-    autoencoder: float = Field(0.25, ge=0, lt=1, description="share of the run in which it only learns to copy")
+    autoencoder: float = Field(0.15, ge=0, lt=1, description="share of the run in which it only learns to copy")
     area: float = Field(6.0, ge=0, description="weight of a mask's mean, from halfway on: more makes it smaller")
     gone: float = Field(5.0, ge=0, description="weight of what is left of the class without the mask")
     styles: TextList = Field(

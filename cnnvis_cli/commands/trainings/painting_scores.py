@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.trainings.photographs import VIEW
 from cnnvis_cli.commands.trainings.stylizer import StylizerTraining
 from cnnvis_cli.engine.generators.stylizer import Stylizer
 from cnnvis_cli.engine.network.network import Network
@@ -21,11 +22,12 @@ from cnnvis_cli.engine.optim.parameterizations import Pixels
 from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis import pass_scores
 from cnnvis_cli.engine.synthesis.style import other_layers, summarize
-from cnnvis_cli.pictures.read import SAMPLES, read, resize, sample
+from cnnvis_cli.pictures.read import SAMPLES, find_pictures, read, resize, sample, to_square
 
 # Other styles than the file's own, for the judge to be mistaken with.
 _OTHERS = ("brick", "china", "coffee", "flower", "grass", "gravel", "hubble", "ihc", "motorcycle", "retina")
 assert set(_OTHERS) <= set(SAMPLES)
+_PHOTOGRAPHS, _EVERY = "sample:caltech", 4  # that a painted picture could be mistaken for
 
 
 def as_stored(stylizer: Stylizer, picture: Tensor) -> dict[str, Tensor]:
@@ -116,7 +118,8 @@ class Judge:
         }
 
     def _recognised(self) -> dict[str, float]:
-        """Share of painted pictures whose nearest style, among the file's and ten samples, is the right one."""
+        """Share of painted pictures whose nearest style, among the file's and ten samples, is the right one; `before`: of the
+        photographs as they are."""
         training, statistic = self.training, Wasserstein()
         network = training.judge_network()
         layers = other_layers(
@@ -130,19 +133,36 @@ class Judge:
         for picture in pictures:
             found = summarize(network, picture, statistic, layers)
             targets.append({layer: statistic.target([found[layer]], [1.0]) for layer in layers})
+
+        def nearest(shown: Tensor) -> int:
+            own = summarize(network, shown, statistic, layers)
+            totals = [sum(statistic.distance(own[layer], target[layer]).item() for layer in layers) for target in targets]
+            return totals.index(min(totals))
+
         first = len(training.known) if self.config.only == "style" else 0
-        found_shares = {}
+        views = training.views.split(1)
+        before = [nearest(view) for view in views]
+        shares = {}
         for style in range(first, len(training.styles)):
-            hits = 0
-            for view in training.views:
-                made = training.painted(self.stylizer, view[None], [style])
-                own = summarize(network, made, statistic, layers)
-                distances = [
-                    sum(statistic.distance(own[layer], target[layer]).item() for layer in layers) for target in targets
-                ]
-                hits += distances.index(min(distances)) == style
-            found_shares[f"recognised_{training.styles[style].name}"] = hits / len(training.views)
-        return found_shares | {"recognised_pictures": len(training.views)}
+            name = training.styles[style].name
+            hits = [nearest(training.painted(self.stylizer, view, [style])) == style for view in views]
+            shares[f"recognised_{name}"] = sum(hits) / len(views)
+            shares[f"recognised_{name}_before"] = before.count(style) / len(views)
+        return shares | self._found_again(network, layers[-1], first) | {"recognised_pictures": len(views)}
+
+    def _found_again(self, network: Network, layer: str, first: int) -> dict[str, float]:
+        """Share of painted pictures whose nearest photograph, among those held out and others, is their own: what is asked
+        beside the style, as a texture all over would be recognised too."""
+        training = self.training
+        others = [to_square(read(source), VIEW).to(network.device) for source in find_pictures(_PHOTOGRAPHS)[::_EVERY]]
+        codes = torch.cat([pass_scores.outline(network, one, layer) for one in [*training.views.split(1), *others]])
+        hits = 0
+        for style in range(first, len(training.styles)):
+            for number, view in enumerate(training.views.split(1)):
+                made = pass_scores.outline(network, training.painted(self.stylizer, view, [style]), layer)
+                hits += int((codes - made).square().sum(1).argmin()) == number
+        shown = len(training.views) * (len(training.styles) - first)
+        return {"photograph_recognised": hits / shown, "photograph_recognised_by_chance": 1 / len(codes)}
 
     def _optimized(self, views: Tensor, styles: list[int], reached: Tensor) -> tuple[Tensor, dict[str, float], float]:
         """What the optimizer makes of the same pictures with the same loss, how many of its steps a pass is worth (at least,

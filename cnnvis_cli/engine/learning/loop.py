@@ -56,7 +56,8 @@ class Learning:
     `module`: its parameters that require a gradient learn, in place. `steps`: at most so many; with `budget` (seconds of the
     `clock`, all that happens between steps included) as many as fit, found out from the first steps, corrected on the way, and
     ended by the clock. `decay`: of weights, not of biases and scales.
-    `clip`: largest length of the gradient (0: any). `average`: decay of the mean of the weights, which is the result.
+    `clip`: largest length of the gradient (0: any). `momentum`: how much of the last steps' gradients is kept; less where two
+    sides learn against each other. `average`: decay of the mean of the weights, which is the result.
     `judge`: (step, module) to whether the run is sound, every `judged` steps; where it says no, the weights step back to where
     they last were sound, and go on. It may change what the losses do from then on if it keeps that in `memory`, plain values
     that come back when a run goes on.
@@ -71,6 +72,7 @@ class Learning:
     decay: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
     clip: float = 0.0
+    momentum: float = 0.9
     average: float = 0.99
     budget: float | None = None
     judge: Callable[[int, nn.Module], bool] | None = None
@@ -88,8 +90,8 @@ class Learning:
         ]
         groups = [group for group in groups if group["params"]]
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.rate, momentum=0.9, nesterov=True)
-        return torch.optim.Adam(groups, lr=self.rate)
+            return torch.optim.SGD(groups, lr=self.rate, momentum=self.momentum, nesterov=True)
+        return torch.optim.Adam(groups, lr=self.rate, betas=(self.momentum, 0.999))
 
 
 @dataclass

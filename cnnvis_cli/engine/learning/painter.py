@@ -15,53 +15,70 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnnvis_cli.engine.generators.critic import Critic
 from cnnvis_cli.engine.generators.stylizer import Stylizer
+from cnnvis_cli.engine.learning.painting import lattice
 
 _COPY = 30.0  # weight of the pixels, so that losses are of one size before and after
 _POOL = 10  # pixels of a mean that the transformed image keeps
 _KEPT = 0.95  # of what is known of the critic's success from step to step
-# The critic's success from which it learns slowly, and below which the painter listens little to it: neither runs away.
-_STRONG, _WEAK, _SLOW = 0.85, 0.6, 0.1
+# The critic's success from which it waits for the painter, and below which the painter does not listen to it: neither runs
+# away. A term is left out, not made small: Adam would take the rate back up.
+_STRONG, _WEAK = 0.85, 0.6
+_OFFSETS = 8  # pixels: at a fixed place the painter learns to paint for the lattice of the critic's strides and pools
+# Of what is painted, before it is encoded again: a content hidden in what nobody sees is lost.
+_NOISE = 0.02
 
 
 @dataclass(frozen=True)
 class PainterLoss:
-    """Weights of the terms. `content`: of the own code (`style-aware`), or of `kept`, another distance of pictures
-    (made, photographs) to a scalar. `memory` keeps how often the critic is right, and comes back when a run goes on."""
+    """Weights of the terms. `look`: pictures to what the critic is shown of them. `content`: of the own code (`style-aware`),
+    or of `kept`, another distance of pictures (made, photographs) to a scalar. `even`: of `lattice`. `memory` keeps how often
+    the critic is right, and comes back when a run goes on."""
 
     painter: Stylizer
-    critic: Critic
+    critic: nn.Module
+    look: Callable[[Tensor], list[Tensor]]
     memory: MutableMapping[str, Any]
     adversarial: float
     content: float
     transformed: float
+    even: float = 0.0
     kept: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def warm(self, photographs: Tensor) -> dict[str, Tensor]:
         """As an autoencoder, before there is a critic: the mean squared error of pictures (B, 3, H, W)."""
         return {"pixels": _COPY * F.mse_loss(self._paint(photographs)[0], photographs)}
 
-    def terms(self, photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
-        """Weighted scalars for photographs (B, 3, H, W) and patches of paintings (N, 3, H, W)."""
+    def terms(self, photographs: Tensor, paintings: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weighted scalars for photographs (B, 3, H, W) and patches of paintings (N, 3, H, W). `generator` (CPU) draws what is
+        cut and the noise."""
         made, code, shares = self._paint(photographs)
-        right = float(self.memory.get("right", 0.5))
-        judged, drop = critic_loss(self.critic, paintings, made.detach(), photographs)
-        self.memory["right"] = _KEPT * right + (1 - _KEPT) * judged
-        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        # With the hinge here too: scores beyond the margin are no reward, or the painter climbs them without end.
-        scores = functional_call(self.critic, frozen, (made,))
-        displeased = torch.stack([F.relu(1 - score).mean() for score in scores]).mean()
-        terms = {
-            "critic": (_SLOW if right > _STRONG else 1.0) * drop,
-            "adversarial": self.adversarial * (_SLOW if right < _WEAK else 1.0) * displeased,
-        }
+        terms = self._opinions(*(_cut(one, generator) for one in (made, paintings, photographs)))
+        if self.even:
+            terms["lattice"] = self.even * lattice(made).mean()
         if self.content:
-            distance = self.kept(made, photographs) if self.kept else self._own_distance(made, code, shares)
+            noise = _NOISE * torch.randn(made.shape, generator=generator).to(made)
+            distance = self.kept(made, photographs) if self.kept else self._own_distance(made + noise, code, shares)
             terms["content"] = self.content * distance
         if self.transformed:
             seen, goal = (F.avg_pool2d(one, _POOL, stride=_POOL // 2) for one in (made, photographs))
             terms["transformed"] = self.transformed * F.mse_loss(seen, goal)
+        return terms
+
+    def _opinions(self, made: Tensor, paintings: Tensor, photographs: Tensor) -> dict[str, Tensor]:
+        """What the critic learns from, and what the painter is told by it: each where it is its turn."""
+        right = float(self.memory.get("right", 0.5))
+        seen = self.look(made)
+        with torch.no_grad():
+            real, plain = self.look(paintings), self.look(photographs)
+        judged, drop = critic_loss(self.critic, real, [one.detach() for one in seen], plain)
+        self.memory["right"] = _KEPT * right + (1 - _KEPT) * judged
+        terms = {"critic": drop} if right <= _STRONG else {}
+        if self.adversarial and right >= _WEAK:
+            frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
+            # With the hinge here too: scores beyond the margin are no reward, or the painter climbs them without end.
+            scores = functional_call(self.critic, frozen, (seen,))
+            terms["adversarial"] = self.adversarial * torch.stack([F.relu(1 - score).mean() for score in scores]).mean()
         return terms
 
     def _paint(self, photographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,13 +87,30 @@ class PainterLoss:
         return self.painter.decode(code, shares), code, shares
 
     def _own_distance(self, made: Tensor, code: Tensor, shares: Tensor) -> Tensor:
-        """Style-aware: of the code of what was made from the code of the photograph, by the mean size of that."""
-        again = self.painter.encode(made, shares)
-        return (again - code).abs().mean() / code.detach().abs().mean().clamp_min(1e-6)
+        """Style-aware: of the code of what was made from the code of the photograph, each channel in its own units."""
+        return (_normalized(self.painter.encode(made, shares)) - _normalized(code)).abs().mean()
 
 
-def critic_loss(critic: nn.Module, paintings: Tensor, made: Tensor, photographs: Tensor) -> tuple[float, Tensor]:
-    """How often the critic is right (half of it of paintings), and its hinge loss: paintings above 1, all others below -1."""
+def _normalized(code: Tensor) -> Tensor:
+    """A code (B, C, H, W) without means and contrasts of its channels: otherwise the encoder makes the code a constant with a
+    little content on it, and any two pictures are near each other."""
+    centred = code - code.mean((2, 3), keepdim=True)
+    power = centred.square()
+    return centred / (power.mean((2, 3), keepdim=True) + 1e-3 * power.mean() + 1e-6).sqrt()
+
+
+def _cut(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """All but `_OFFSETS` rows and columns, those at the sides."""
+    down, right = torch.randint(0, _OFFSETS, (2,), generator=generator).tolist()
+    height, width = pictures.shape[-2] - _OFFSETS, pictures.shape[-1] - _OFFSETS
+    return pictures[..., down : down + height, right : right + width]
+
+
+def critic_loss(
+    critic: nn.Module, paintings: list[Tensor], made: list[Tensor], photographs: list[Tensor]
+) -> tuple[float, Tensor]:
+    """How often the critic is right (half of it of paintings), and its hinge loss: paintings above 1, all others below -1.
+    Each of the three as the critic is shown it."""
     right, losses = [], []
     for real, fake, plain in zip(*(critic(one) for one in (paintings, made, photographs)), strict=True):
         losses.append(F.relu(1 - real).mean() + 0.5 * F.relu(1 + fake).mean() + 0.5 * F.relu(1 + plain).mean())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.engine.synthesis.pass_scores import blob, border, checkerboard, flicker
-from cnnvis_cli.pictures.read import read, resize, sample
+from cnnvis_cli.engine.synthesis.pass_scores import blob, border, checkerboard, flicker, outline
+from cnnvis_cli.pictures.find import find_pictures
+from cnnvis_cli.pictures.read import read, resize, sample, to_square
 
 
 def photograph() -> Tensor:
@@ -51,3 +54,21 @@ def test_what_follows_the_picture_does_not_flicker() -> None:
         return picture * 0.5 + grid
 
     assert flicker(at_fixed_places, plain)["flicker_shift"] > 0.01
+
+
+def test_an_outline_is_found_again_in_other_colours_but_not_under_a_lattice(minivgg: Network) -> None:
+    """Grey, negative colours and strokes leave a picture nearest to itself; a lattice of dots all over does not."""
+    shown = [to_square(read(source), 96) for source in find_pictures("sample:caltech")[::8]]
+    outlines = torch.cat([outline(minivgg, picture, "relu4_1") for picture in shown])
+
+    def found(change: Callable[[Tensor], Tensor]) -> float:
+        made = torch.cat([outline(minivgg, change(picture), "relu4_1") for picture in shown])
+        return ((made @ outlines.T).argmax(1) == torch.arange(len(shown))).float().mean().item()
+
+    strokes = 0.15 * torch.randn(1, 1, 96, 24, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 3)
+    dots = torch.zeros(96, 96)
+    dots[::4, ::4] = dots[2::4, 2::4] = 1
+    assert found(lambda picture: picture.mean(1, keepdim=True).expand(-1, 3, -1, -1)) == 1
+    assert found(lambda picture: picture[:, [2, 0, 1]] * 0.6) > 0.8
+    assert found(lambda picture: (picture + strokes).clamp(0, 1)) > 0.8
+    assert found(lambda picture: 0.06 * picture + 0.94 * dots) < 0.5
