@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnvis_cli.commands.shared import multiscale, style_pass, transfer_pass
 from cnnvis_cli.commands.shared.multiscale import DEFAULT_SIZE, Multiscale, ScalePlan
+from cnnvis_cli.config.base import stem
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
@@ -70,12 +71,15 @@ def _grid(config: StyleConfig, job: Job) -> None:
         _cell(one, transfer, f"{number}/{len(changes)}", None if "budget" in grid else number / len(changes))
         for number, (one, transfer) in enumerate(zip(configs, transfers, strict=True), 1)
     ]
-    page = sheet([cell.picture[0] for cell in made], [_caption(one) for one in changes], columns=len(list(grid.values())[-1]))
-    saved = job.results.save_image(page.image)
+    # A PNG holds these very pixels; they are measured before it is written, as the numbers stand on it.
+    held = [(cell.picture * 255).round() / 255 for cell in made]
     rows = []
-    for number, (change, one, cell) in enumerate(zip(changes, transfers, made, strict=True)):
+    for change, one, cell, picture in zip(changes, transfers, made, held, strict=True):
         timed = {"seconds": round(cell.seconds, 3)} if "method" in grid else {}
-        rows.append(change | one.scores(page.tile(saved, number), cell.plan) | cell.ended | timed)
+        rows.append(change | one.scores(picture, cell.plan) | cell.ended | timed)
+    captions = [_caption(change, row) for change, row in zip(changes, rows, strict=True)]
+    page = sheet([picture[0] for picture in held], captions, columns=len(list(grid.values())[-1]))
+    job.results.save_image(page.image)
     job.scores["pictures"] = rows
     if "method" in grid:
         header = list(dict.fromkeys(key for row in rows for key in row))
@@ -123,11 +127,14 @@ def _paper(layers: list[str]) -> dict[str, list[Any]]:
     return {"style_layers": [layers[:count] for count in range(1, len(layers) + 1)], "strength": list(PAPER_STRENGTHS)}
 
 
-def _caption(change: Mapping[str, Any]) -> str:
+def _caption(change: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     def shown(value: Any) -> str:
-        return f"to {value[-1]}" if isinstance(value, list) else str(value)
+        return f"to {value[-1]}" if isinstance(value, list) else stem(value) if isinstance(value, str) else str(value)
 
-    return "\n".join(f"{key.removeprefix('style_')} {shown(value)}" for key, value in change.items())
+    lines = [f"{key.removeprefix('style_')} {shown(value)}" for key, value in change.items()]
+    left, content = scores.get("style_ratio"), scores.get("content_distance")
+    measured = [] if left is None else [f"style left {left:.0%}"]
+    return "\n".join([*lines, ", ".join([*measured, *([] if content is None else [f"content {content:.2f}"])])])
 
 
 class Transfer:

@@ -158,14 +158,26 @@ class StyleConfig(StatisticsConfig):
         return type(self).model_validate(values)
 
     def words(self) -> list[str]:
-        styles = "+".join(map(stem, self.style))
-        grid = ["grid"] if self.grid else []
-        if self.method in TRANSFERS and not grid:
-            return [self.method, stem(self.content), styles]
-        if self.in_one_pass and not grid:
-            own = self.style == type(self).model_fields["style"].default
-            return [stem(self.stylizer or DEFAULT_STYLIZER), stem(self.content), *([] if own else [styles])]
-        return [self.model, stem(self.content), styles, *grid]
+        styles, content = "+".join(map(stem, self.style)), stem(self.content)
+        if self.grid:
+            return self._words_of_grid(content, styles)
+        if self.method in TRANSFERS:
+            return [self.method, content, styles]
+        if self.in_one_pass:
+            return [stem(self.stylizer or DEFAULT_STYLIZER), content, *([] if self._own_style else [styles])]
+        return [self.model, content, styles]
+
+    @property
+    def _own_style(self) -> bool:
+        """Whether no style is named, so that a stylizer paints its own."""
+        return self.style == type(self).model_fields["style"].default
+
+    def _words_of_grid(self, content: str, styles: str) -> list[str]:
+        """What is the same in all cells."""
+        spanned = self.grid if isinstance(self.grid, Mapping) else {}
+        by_stylizers = self._own_style and (self.in_one_pass or "stylizer" in spanned)
+        shown = [self.model, *([] if "content" in spanned else [content])]
+        return [*shown, *([] if "style" in spanned or by_stylizers else [styles]), "grid"]
 
 
 def cells(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
