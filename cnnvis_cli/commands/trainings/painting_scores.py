@@ -152,17 +152,23 @@ class Judge:
 
     def _found_again(self, network: Network, layer: str, first: int) -> dict[str, float]:
         """Share of painted pictures whose nearest photograph, among those held out and others, is their own: what is asked
-        beside the style, as a texture all over would be recognised too."""
+        beside the style, as a texture all over would be recognised too. `likeness`: cosine of their outlines."""
         training = self.training
         others = [to_square(read(source), VIEW).to(network.device) for source in find_pictures(_PHOTOGRAPHS)[::_EVERY]]
         codes = torch.cat([pass_scores.outline(network, one, layer) for one in [*training.views.split(1), *others]])
-        hits = 0
+        own, other = [], []
         for style in range(first, len(training.styles)):
             for number, view in enumerate(training.views.split(1)):
                 made = pass_scores.outline(network, training.painted(self.stylizer, view, [style]), layer)
-                hits += int((codes - made).square().sum(1).argmin()) == number
-        shown = len(training.views) * (len(training.styles) - first)
-        return {"photograph_recognised": hits / shown, "photograph_recognised_by_chance": 1 / len(codes)}
+                likeness = (codes @ made[0]).tolist()
+                own.append(likeness.pop(number))
+                other.append(max(likeness))
+        return {
+            "photograph_recognised": sum(one > best for one, best in zip(own, other, strict=True)) / len(own),
+            "photograph_recognised_by_chance": 1 / len(codes),
+            "likeness": sum(own) / len(own),
+            "likeness_of_the_nearest_other": sum(other) / len(other),
+        }
 
     def _optimized(self, views: Tensor, styles: list[int], reached: Tensor) -> tuple[Tensor, dict[str, float], float]:
         """What the optimizer makes of the same pictures with the same loss, how many of its steps a pass is worth (at least,
