@@ -157,7 +157,7 @@ class _Reader:
     def _entry(self, place: str, job: Any, base: Path, defaults: Mapping[str, Any]) -> Entry:
         if not isinstance(job, dict):
             raise ConfigError([f"{place}: must be a mapping with a `command`."])
-        command = job.get("command")
+        command = job.get("command", defaults.get("command"))
         if not isinstance(command, str) or command not in COMMANDS:
             hint = did_you_mean(str(command), COMMANDS) if command else ""
             said = f"no command '{shortened(command)}'.{hint}" if command else "has no `command`."
@@ -170,7 +170,7 @@ class _Reader:
             path = named if there else find_config(str(job["config"]), command)
             settings = {key: _resolved(value, path.resolve().parent) for key, value in read_config_file(path, command).items()}
         settings |= {str(key): _resolved(value, base) for key, value in job.items() if key not in _JOB_KEYS}
-        self.used |= defaults.keys() & fields.keys()
+        self.used |= defaults.keys() & {*fields, *(() if "command" in job else ("command",))}
         axes = _axes(place, job, base)
         shared = {key: value for key, value in defaults.items() if key in fields}
         return Entry(place, command, shared, settings, axes, str(job["out"]) if job.get("out") else command)
@@ -180,7 +180,8 @@ def read_jobs(path: Path) -> JobsFile:
     """A jobs file with all that it includes. Raises ConfigError with all that is wrong, a line each."""
     reader = _Reader()
     found = reader.file(path, (), {})
-    reader.problems += [
+    # Only where all jobs could be read: those that could not may have had the key.
+    reader.problems = reader.problems or [
         f"{where}: no job's command has this key." for key, where in reader.unused.items() if key not in reader.used
     ]
     if reader.problems:

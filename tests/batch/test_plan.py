@@ -53,6 +53,19 @@ def test_precedence_is_command_line_job_config_defaults(tmp_path: Path) -> None:
     assert (config.size, config.steps, config.rate, config.noise) == (32, 7, 0.25, 0.125)
 
 
+def test_a_command_may_stand_among_the_defaults(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, "defaults: {command: maximize, size: 32}\njobs: [{seed: 1}, {command: dream, image: sample:chelsea}]")
+    assert [job.command for job in jobs] == ["maximize", "dream"]
+    assert configs(jobs[:1])[0].size == 32
+
+
+def test_a_default_is_not_called_unused_where_a_job_could_not_be_read(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "defaults: {size: 32}\njobs: [{command: maximise}]")
+    assert "Did you mean 'maximize'" in problem
+    (problem,) = problems(tmp_path, "defaults: {command: maximize, sizee: 32}\njobs: [{seed: 1}]")
+    assert "defaults.sizee: no job's command has this key" in problem
+
+
 def test_environment_stands_between_file_and_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNVIS_STEPS", "9")
     text = "jobs: [{command: maximize, steps: 3}]"
