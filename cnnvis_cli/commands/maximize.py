@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cnnvis_cli.commands.shared.asked import objectives_of
 from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
-from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
+from cnnvis_cli.commands.shared.second_opinion import (
+    best_sample,
+    class_score,
+    opinion,
+    second_network,
+    single_class,
+)
 from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
-from cnnvis_cli.commands.units.page import UnitSheet, both_ways, unit_sheet
+from cnnvis_cli.commands.units.page import UnitSheet, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.modifications import padded
 from cnnvis_cli.engine.network.network import Network
@@ -24,7 +30,6 @@ from cnnvis_cli.engine.optim import objectives, regularizers
 from cnnvis_cli.engine.optim.crops import Crops
 from cnnvis_cli.engine.optim.evaluate import score, value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, Outcome
-from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
 from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.engine.optim.parameterizations import Fourier, Parameterization, Phases, Pixels, noise
 from cnnvis_cli.engine.optim.rectifiers import FIRST_STEPS
@@ -62,7 +67,7 @@ class Wanted:
 
 def run(config: MaximizeConfig, job: Job) -> None:
     network = job.inputs.network(config)
-    wanted = _objectives(config, network)
+    wanted = objectives_of(config, network)
     size = config.size or _default_size(config, network)
     prior = _prior(config, job, network, size)
     units = _wanted(config, job, network, wanted, size)
@@ -90,25 +95,6 @@ def _default_size(config: MaximizeConfig, network: Network) -> int:
     if config.crops:
         return max(min(320, 5 * network.size), 3 * network.size // 2)  # much larger, and no crop would hear the finest waves
     return network.size if network.size >= 128 or not network.sizes.takes(128, 128) else 128
-
-
-def _objectives(config: MaximizeConfig, network: Network) -> list[Objective]:
-    found = parse_objectives(config.objective, network, _read_vector)
-    if config.interpolate:
-        if len(found) != 2:
-            raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
-        shares = np.linspace(0, 1, config.interpolate + 2).tolist()
-        found = [found[0] * (1 - share) + found[1] * share for share in shares]
-    if config.show == "unit":
-        return both_ways(found, network)
-    return found if config.maximize else [-objective for objective in found]
-
-
-def _read_vector(text: str) -> Tensor:
-    try:
-        return torch.from_numpy(np.load(Path(text), allow_pickle=False)).float()
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the direction '{text}': {error}. Give a .npy file, or numbers with commas.") from None
 
 
 def _wanted(config: MaximizeConfig, job: Job, network: Network, wanted: Sequence[Objective], size: int) -> list[Wanted]:
@@ -268,7 +254,7 @@ def _save(
     silent = _warn_of_silence(job, units, outcomes)
     asked = [network.class_name(index) for unit in units if (index := single_class(unit.objective)) is not None]
     second = second_network(config, config.seen_by, job, asked) if asked else None
-    if second is not None:
+    if second is not None and config.seen_by == "auto":
         job.results.tell(f"seen by {second.name}")
 
     def seen(unit: Wanted, picture: Tensor) -> dict[str, Any]:
