@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,29 +41,32 @@ def sheet(
     """Tiles (PIL pictures or tensors (3, H, W) in [0, 1]) in rows, each with its caption below; as square as possible.
 
     Each line of a caption breaks once where it is too long for the tile; what is longer still is shortened. Tiles of different
-    sizes are centred in cells of the largest. Where these are narrower than `least` pixels all are enlarged by a whole factor.
+    sizes are centred in cells of the widest, and of the highest of their row. Where these are narrower than `least` pixels all
+    are enlarged by a whole factor.
     """
     images = [tile if isinstance(tile, Image.Image) else to_image(tile) for tile in tiles]
     zoom = -(-least // max(i.width for i in images))
     images = images if zoom == 1 else [enlarged(image, zoom) for image in images]
-    width, height = max(i.width for i in images), max(i.height for i in images)
+    width = max(i.width for i in images)
     columns = min(len(images), columns or math.ceil(math.sqrt(len(images))))
-    rows = math.ceil(len(images) / columns)
     font = ImageFont.load_default(size=max(10, min(16, width // 9)))
     under = [broken(caption, width, font) for caption in captions]
-    lines = max(map(len, under), default=0)
+    under += [[] for _ in images[len(under) :]]
     line = math.ceil(font.getbbox("Ag")[3]) + 4
-    footer = lines * line
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + footer + gap) + gap), _PAPER)
+    starts = range(0, len(images), columns)
+    heights = [max(image.height for image in images[n : n + columns]) for n in starts]
+    footers = [line * max(len(words) for words in under[n : n + columns]) for n in starts]
+    tops = list(itertools.accumulate((h + f + gap for h, f in zip(heights, footers, strict=True)), initial=gap))
+    page = Image.new("RGB", (columns * (width + gap) + gap, tops[-1]), _PAPER)
     draw = ImageDraw.Draw(page)
     boxes = []
-    for number, image in enumerate(images):
-        x, y = gap + number % columns * (width + gap), gap + number // columns * (height + footer + gap)
-        left, top = x + (width - image.width) // 2, y + (height - image.height) // 2
+    for number, (image, words) in enumerate(zip(images, under, strict=True)):
+        row, x = number // columns, gap + number % columns * (width + gap)
+        left, top = x + (width - image.width) // 2, tops[row] + (heights[row] - image.height) // 2
         page.paste(image.convert("RGB"), (left, top))
         boxes.append((left, top, left + image.width, top + image.height))
-        for place, words in enumerate(under[number] if number < len(under) else ()):
-            draw.text((x + width / 2, y + height + 1 + place * line), words, _INK, font, anchor="ma")
+        for place, text in enumerate(words):
+            draw.text((x + width / 2, tops[row] + heights[row] + 1 + place * line), text, _INK, font, anchor="ma")
     return Sheet(page, tuple(boxes), zoom=zoom)
 
 
