@@ -65,6 +65,7 @@ weights: $(VENV)/installed  ## train the bundled networks anew (hours; data/ as 
 	$(CNNVIS) train -c train/minivgg_robust name=minivgg_robust --out runs/weights
 	$(CNNVIS) train -c train/paintings name=paintings --out runs/weights/first
 	$(CNNVIS) train -c train/paintings_longer start=runs/weights/first/paintings.safetensors name=paintings --out runs/weights
+	$(CNNVIS) train -c train/painter name=painter --out runs/weights
 	$(CNNVIS) train -c train/decoder name=decoder --out runs/weights
 	$(CNNVIS) train -c train/masker name=masker --out runs/weights
 	cp runs/weights/*.safetensors assets/

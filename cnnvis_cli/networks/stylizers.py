@@ -23,7 +23,7 @@ from cnnvis_cli.networks.trained import card_of
 from cnnvis_cli.pictures.read import to_tensor
 from cnnvis_cli.pictures.write import to_image
 
-BUNDLED = ("paintings",)
+BUNDLED = ("paintings", "painter")
 _THUMBNAIL = 320  # long side in pixels
 _LARGEST_SHAPE = 4096  # styles, channels, blocks: no stylizer comes near
 
