@@ -23,7 +23,7 @@ $(VENV)/developed: $(VENV)/installed
 demo: $(VENV)/installed  ## render what four classes of the bundled network look like to it
 	@$(CNNVIS) maximize -c demo
 	@echo "Look at the picture whose path stands above. Then try:"
-	@echo "  $(CNNVIS) saliency image=YOUR.jpg      $(CNNVIS) dream image=YOUR.jpg      $(CNNVIS) style content=YOUR.jpg stylizer=paintings"
+	@echo "  $(CNNVIS) saliency image=YOUR.jpg      $(CNNVIS) dream image=YOUR.jpg      $(CNNVIS) style content=YOUR.jpg stylizer=painter"
 
 # A process a core with a thread each: small tensors gain nothing from a second thread.
 test: $(VENV)/developed  ## run the tests

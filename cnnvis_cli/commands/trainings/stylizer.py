@@ -199,7 +199,9 @@ class StylizerTraining:
         columns |= last
         tiles = [column[row] for row in range(len(chosen)) for column in columns.values()]
         captions = [
-            name if number else self.styles[style].name for _, style in self.rows for number, name in enumerate(columns)
+            name if number else f"{name}\nto be {self.styles[style].name}"
+            for _, style in self.rows
+            for number, name in enumerate(columns)
         ]
         self.job.results.save_image(sheet(tiles, captions, columns=len(columns)).image)
 
