@@ -26,6 +26,7 @@ _FREE_WORDS = (
 _FREE_ON_CANVAS = frozenset(_FREE_WORDS.split())
 _LEAST_CANVAS = 224
 _OF_DIGITS = ("lenet",)
+_QUOTED = re.compile(r"""(?:(?<=^)|(?<=[\s:;*]))(["'])(.*?)\1(?=\s|;|$)""")
 _A_LOGIT = re.compile(r"(?:^|[;+*-])\s*(?:class|logit):")
 _A_CLASS = re.compile(r"\s*(class|contrast|prob):[^;:*+]+")
 
@@ -62,7 +63,7 @@ class MaximizeConfig(NetworkConfig):
         # class's logit alone; against the others' mean a second network recognizes more (squeezenet: 9 of 10, not 7).
         "fel2023": {
             "parameterization": "phases", "crops": 8, "fade": True, "steps": 150, "rate": 0.15, "jitter": 0.0, "rotate": 0.0,
-            "zoom": 0.0, "batch": 1, "against": "others",
+            "zoom": 0.0, "batch": 1,
         },
     }  # fmt: skip
 
@@ -94,7 +95,7 @@ class MaximizeConfig(NetworkConfig):
     def preset_for(cls, values: Mapping[str, Any]) -> str:
         """fel2023 of classes alone, at the size of a canvas; else olah2017."""
         asked, size = cls._joined(values.get("objective", "")), values.get("size")
-        classes = all(_A_CLASS.fullmatch(part) for part in str(asked).split(";"))
+        classes = all(_A_CLASS.fullmatch(part) for part in _QUOTED.sub("quoted", str(asked)).split(";"))
         large = size in (None, "") or (isinstance(size, int) and size >= _LEAST_CANVAS)
         free = values.keys() <= _FREE_ON_CANVAS and values.get("model") not in _OF_DIGITS
         return "fel2023" if classes and large and free else "olah2017"
@@ -151,8 +152,9 @@ class MaximizeConfig(NetworkConfig):
     crop_spread: float = Field(0.15, ge=0, le=1, description="standard deviation of that share")
     crop_noise: float = Field(0.06, ge=0, le=1, description="standard deviation of noise that is added to each crop")
     fade: bool = Field(False, description="let what the objective does not rest on fade into white paper (needs crops)")
-    against: Literal["none", "others"] = Field(
-        "none", description="what is taken from a class's logit; others: their mean, as contrast:NAME does, whatever the preset"
+    against: Literal["auto", "none", "others"] = Field(
+        "auto",
+        description="what is taken from a class's logit; others: their mean, as contrast:NAME does; auto: on a canvas (crops)",
     )
     seen_by: Text = Field("auto", description="a second network that is asked of a class: MODEL or MODEL@WEIGHTS; none")
     padding: Literal["zeros", "reflect", "replicate", "circular"] = Field(
@@ -215,7 +217,12 @@ class MaximizeConfig(NetworkConfig):
     @property
     def asks_logits(self) -> bool:
         """Whether the objective names the logit of a class."""
-        return _A_LOGIT.search(self.objective) is not None
+        return _A_LOGIT.search(_QUOTED.sub("quoted", self.objective)) is not None
+
+    @property
+    def against_others(self) -> bool:
+        """Whether the mean of the other classes is taken from a class's logit."""
+        return self.against == "others" or (self.against == "auto" and self.crops > 0)
 
     @property
     def reads_pictures(self) -> bool:

@@ -40,13 +40,22 @@ def test_weights_signs_and_ways_between_two_stay_what_they_are(minivgg: Network)
     assert way[1] == pytest.approx((way[0] + way[2]) / 2)
 
 
+def test_each_term_of_a_sum_is_taken_against_the_others(minivgg: Network) -> None:
+    asked = "class:elephant - 0.5*class:face + channel:relu1_1:0; -class:elephant; class:'elephant'"
+    plain = asked.replace("class:", "contrast:")
+    assert values(minivgg, objective=asked, against="others") == values(minivgg, objective=plain)
+
+
 def test_a_canvas_draws_a_class_against_the_others_unless_told_not_to() -> None:
-    assert build_config(MaximizeConfig, {"objective": "class:elephant"}).against == "others"
-    assert build_config(MaximizeConfig, {"objective": "class:elephant", "against": "none"}).preset == "fel2023"
-    assert build_config(MaximizeConfig, {"objective": "class:elephant", "size": 96}).against == "none"
+    assert build_config(MaximizeConfig, {"objective": "class:elephant"}).against_others
+    assert not build_config(MaximizeConfig, {"objective": "class:elephant", "against": "none"}).against_others
+    assert not build_config(MaximizeConfig, {"objective": "class:elephant", "size": 96}).against_others
+    assert build_config(MaximizeConfig, {"objective": "class:'1+1; z'"}).against_others
 
 
-@pytest.mark.parametrize("objective", ["channel:conv3_1:0", "contrast:elephant", "prob:elephant"])
-def test_it_is_refused_where_no_logit_is_asked_for(objective: str) -> None:
+@pytest.mark.parametrize("objective", ["channel:conv3_1:0", "contrast:elephant", "prob:elephant", "contrast:'class: 3'"])
+@pytest.mark.parametrize("against", ["none", "others"])
+@pytest.mark.parametrize("preset", ["olah2017", "fel2023"])
+def test_it_is_refused_where_no_logit_is_asked_for(objective: str, against: str, preset: str) -> None:
     with pytest.raises(ConfigError, match="against has no effect"):
-        build_config(MaximizeConfig, {"objective": objective, "against": "others", "preset": "olah2017"})
+        build_config(MaximizeConfig, {"objective": objective, "against": against, "preset": preset})

@@ -8,20 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnvis_cli.commands.shared.second_opinion import single_class
 from cnnvis_cli.commands.units.page import both_ways
 from cnnvis_cli.config.maximize import MaximizeConfig
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.objective_syntax import parse_objectives
-from cnnvis_cli.engine.optim.objectives import Objective, class_contrast
+from cnnvis_cli.engine.optim.objectives import Objective
 from cnnvis_cli.errors import UserError
 
 
 def objectives_of(config: MaximizeConfig, network: Network) -> list[Objective]:
     """What is to be raised, a picture each: what `objective` names, as `against`, `interpolate`, `show` and `maximize` say."""
-    found = parse_objectives(config.objective, network, _read_vector)
-    if config.against == "others":
-        found = [_against_others(objective, network) for objective in found]
+    found = parse_objectives(config.objective, network, _read_vector, against_others=config.against_others)
     if config.interpolate:
         if len(found) != 2:
             raise UserError(f"interpolate takes two objectives ('A; B'), not {len(found)}.")
@@ -37,11 +34,3 @@ def _read_vector(text: str) -> Tensor:
         return torch.from_numpy(np.load(Path(text), allow_pickle=False)).float()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the direction '{text}': {error}. Give a .npy file, or numbers with commas.") from None
-
-
-def _against_others(objective: Objective, network: Network) -> Objective:
-    """The logit of a class less the mean of the others'; any other objective as it is."""
-    index = single_class(objective)
-    if index is None or objective.terms[0].kind != "class":
-        return objective
-    return class_contrast(network, index) * objective.terms[0].weight

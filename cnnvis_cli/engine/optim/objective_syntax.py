@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -34,17 +35,31 @@ _OF_CLASSES = {
 ReadVector = Callable[[str], Tensor]
 
 
-def parse_objectives(text: str, network: Network, read_vector: ReadVector | None = None) -> list[Objective]:
+@dataclass(frozen=True)
+class _Context:
+    """What the words of an objective are read with."""
+
+    network: Network
+    read_vector: ReadVector | None
+    of_classes: Mapping[str, Callable[[Network, int], Objective]]
+
+
+def parse_objectives(
+    text: str, network: Network, read_vector: ReadVector | None = None, *, against_others: bool = False
+) -> list[Objective]:
     """All objectives that a text names, one per picture. Raises UserError that says what is wrong and what would be right.
 
+    `against_others`: a class's logit is taken less the mean of the others', as `contrast` does.
     `read_vector` gives the vector (C,) of a `direction:LAYER:V` whose V is not a list of numbers (a file, say).
     """
+    kinds = _OF_CLASSES | (dict.fromkeys(("class", "logit"), objectives.class_contrast) if against_others else {})
+    context = _Context(network, read_vector, kinds)
     most = _MOST_QUOTED if re.search("[\"']", text) else _MOST
     if len(text) > most or "\0" in text:
         raise UserError(f"'{shortened(text)}' is no objective: it has {len(text):,} characters, and at most {most:,} are read.")
     found: list[Objective] = []
     for part in (part.strip() for part in _split(text, r";")):
-        found += _sum(part, network, read_vector) if part else []
+        found += _sum(part, context) if part else []
         if len(found) > _MANY:
             raise UserError(f"'{shortened(text)}' names more than {_MANY:,} objectives: that is too many for a run.")
     if not found:
@@ -75,14 +90,14 @@ def _split(text: str, separator: str) -> list[str]:
     return [re.sub(r"\0([0-9]+)\0", lambda match: kept[int(match[1])], part) for part in parts]
 
 
-def _sum(text: str, network: Network, read_vector: ReadVector | None) -> list[Objective]:
+def _sum(text: str, context: _Context) -> list[Objective]:
     """`A - 0.5*B + C`: signs stand between spaces, so that class names may hold hyphens."""
     first, *rest = _split(text, r"\s+([+-])\s+")
     if len(rest) // 2 >= _MANY_TERMS:
         raise UserError(f"'{shortened(text)}' is a sum of {len(rest) // 2 + 1} terms; at most {_MANY_TERMS} are taken.")
-    total = _term(first, network, read_vector)
+    total = _term(first, context)
     for sign, part in zip(rest[::2], rest[1::2], strict=True):
-        terms = _term(part, network, read_vector)
+        terms = _term(part, context)
         if len(terms) > 1 and len(total) > 1 and len(terms) != len(total):
             raise UserError(
                 f"'{shortened(text)}' adds {len(terms)} objectives to {len(total)}: the ranges must be equally long."
@@ -93,7 +108,7 @@ def _sum(text: str, network: Network, read_vector: ReadVector | None) -> list[Ob
     return total
 
 
-def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[Objective]:
+def _term(text: str, context: _Context) -> list[Objective]:
     match = re.fullmatch(rf"([-+]?\s*{_NUMBER})\s*\*\s*(.+)", text)
     weight, atom = (float(match[1].replace(" ", "")), match[2]) if match else (1.0, text)
     if atom.startswith("-") and not match:
@@ -107,20 +122,20 @@ def _term(text: str, network: Network, read_vector: ReadVector | None) -> list[O
         raise UserError(f"'{shortened(text)}' has a weight that is too large.")
     quoted, rest = bool(_QUOTED.fullmatch(rest.strip())), rest.strip().strip("'\"")
     if quoted and kind in _OF_CLASSES:
-        rest = str(network.class_index(rest))
-    found = _classes(kind, rest, network) if kind in _OF_CLASSES else _units(kind, rest, network, read_vector)
+        rest = str(context.network.class_index(rest))
+    found = _classes(kind, rest, context) if kind in _OF_CLASSES else _units(kind, rest, context)
     return found if weight == 1.0 else [objective * weight for objective in found]
 
 
-def _classes(kind: str, rest: str, network: Network) -> list[Objective]:
-    count = network.class_count
+def _classes(kind: str, rest: str, context: _Context) -> list[Objective]:
+    network, count = context.network, context.network.class_count
     numbers = [network.class_index(rest)] if not re.fullmatch(r"[0-9,\s-]+", rest) else parse_numbers(rest, count, "class")
-    return [_OF_CLASSES[kind](network, number) for number in numbers]
+    return [context.of_classes[kind](network, number) for number in numbers]
 
 
-def _units(kind: str, rest: str, network: Network, read_vector: ReadVector | None) -> list[Objective]:
+def _units(kind: str, rest: str, context: _Context) -> list[Objective]:
     name, *places = rest.split(":")
-    layer = network.layer(name)
+    layer = context.network.layer(name)
     most = {"layer": 0, "channel": 1}.get(kind, len(places))
     if len(places) > most:
         raise UserError(
@@ -134,7 +149,7 @@ def _units(kind: str, rest: str, network: Network, read_vector: ReadVector | Non
             f"'{kind}:{shortened(rest)}' lacks {'the vector' if kind == 'direction' else 'the channel'}: {kind}:{name}:0"
         )
     if kind == "direction":
-        return [objectives.direction(name, _vector(":".join(places), layer, read_vector))]
+        return [objectives.direction(name, _vector(":".join(places), layer, context.read_vector))]
     channels = parse_numbers(places[0], layer.channels, f"channel of {name}")
     if kind == "channel":
         return [objectives.channel(name, channel) for channel in channels]
