@@ -5,6 +5,7 @@ from __future__ import annotations
 from cnnvis_cli.engine.errors import OutOfMemory, RunError, SizeError, UnknownLayer, UserError, did_you_mean, shortened
 
 __all__ = [
+    "ChangedError",
     "ConfigError",
     "Interrupted",
     "OutOfMemory",
@@ -26,6 +27,10 @@ class ConfigError(UserError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = [shortened(problem, _LONGEST) for problem in problems]
         super().__init__("\n".join(self.problems))
+
+
+class ChangedError(UserError):
+    """A picture is not the one that the state to go on from was made with: nothing that may be left out."""
 
 
 class Interrupted(Exception):

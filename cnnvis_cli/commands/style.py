@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -63,10 +64,11 @@ def _grid(config: StyleConfig, job: Job) -> None:
     # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
     content = list(config.content_layers) or default_content(list(multiscale.layer_weights(config, network)))
     configs = [config.changed(change) for change in changes]
-    # Every cell has the same style, also where a stylizer brings its own.
-    first = next((one for one in configs if one.in_one_pass), config)
-    styles = style_pass.style_pictures(first, job) if "method" in grid else None
-    transfers = [Transfer(one.model_copy(update={"content_layers": tuple(content)}), job, network, styles) for one in configs]
+    styles = [_style_of(number, changes, configs, job) for number in range(len(changes))]
+    transfers = [
+        Transfer(one.model_copy(update={"content_layers": tuple(content)}), job, network, style)
+        for one, style in zip(configs, styles, strict=True)
+    ]
     made = [
         _cell(one, transfer, f"{number}/{len(changes)}", None if "budget" in grid else number / len(changes))
         for number, (one, transfer) in enumerate(zip(configs, transfers, strict=True), 1)
@@ -77,13 +79,13 @@ def _grid(config: StyleConfig, job: Job) -> None:
     for change, one, cell, picture in zip(changes, transfers, made, held, strict=True):
         timed = {"seconds": round(cell.seconds, 3)} if "method" in grid else {}
         rows.append(change | one.scores(picture, cell.plan) | cell.ended | timed)
-    captions = [_caption(change, row) for change, row in zip(changes, rows, strict=True)]
+    captions = [_caption(change, row, grid) for change, row in zip(changes, rows, strict=True)]
     page = sheet([picture[0] for picture in held], captions, columns=len(list(grid.values())[-1]))
     job.results.save_image(page.image)
     job.scores["pictures"] = rows
     if "method" in grid:
         header = list(dict.fromkeys(key for row in rows for key in row))
-        job.results.save_csv(header, [[row.get(key, "") for key in header] for row in rows], "table")
+        job.results.save_csv(header, [[_plain(row.get(key, "")) for key in header] for row in rows], "table")
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,34 @@ def _paper(layers: list[str]) -> dict[str, list[Any]]:
     return {"style_layers": [layers[:count] for count in range(1, len(layers) + 1)], "strength": list(PAPER_STRENGTHS)}
 
 
-def _caption(change: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
-    def shown(value: Any) -> str:
-        return f"to {value[-1]}" if isinstance(value, list) else stem(value) if isinstance(value, str) else str(value)
+def _caption(change: Mapping[str, Any], scores: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> str:
+    def shown(key: str, value: Any) -> str:
+        if not isinstance(value, list | tuple):
+            return stem(value) if isinstance(value, str) else str(value)
+        growing = len(grid[key]) > 1 and all(
+            list(longer[: len(shorter)]) == list(shorter) for shorter, longer in pairwise(grid[key])
+        )
+        return f"to {value[-1]}" if growing else "+".join(shown(key, one) for one in value)
 
-    lines = [f"{key.removeprefix('style_')} {shown(value)}" for key, value in change.items()]
-    left, content = scores.get("style_ratio"), scores.get("content_distance")
-    measured = [] if left is None else [f"style left {left:.0%}"]
-    return "\n".join([*lines, ", ".join([*measured, *([] if content is None else [f"content {content:.2f}"])])])
+    lines = [f"{key.removeprefix('style_')} {shown(key, value)}" for key, value in change.items()]
+    return "\n".join([*lines, f"style left {scores['style_ratio']:.0%}", f"content {scores['content_distance']:.2f}"])
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table."""
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _style_of(
+    number: int, changes: Sequence[Mapping[str, Any]], configs: Sequence[StyleConfig], job: Job
+) -> list[Tensor] | None:
+    """What a cell is painted in and measured by: where methods are compared, the same for each of them, also where a stylizer
+    brings its own."""
+    if "method" not in changes[number]:
+        return None
+    beside = {key: value for key, value in changes[number].items() if key != "method"}
+    row = [one for change, one in zip(changes, configs, strict=True) if all(change[key] == beside[key] for key in beside)]
+    return style_pass.style_pictures(next((one for one in row if one.in_one_pass), configs[number]), job)
 
 
 class Transfer:

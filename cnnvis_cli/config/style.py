@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cnnvis_cli.config.base import NumberList, Text, TextList, stem
+from cnnvis_cli.config.base import NetworkConfig, NumberList, Text, TextList, stem
 from cnnvis_cli.config.conditions import Condition
 from cnnvis_cli.config.problems import wanted
 from cnnvis_cli.config.statistics import OF_STATISTICS, WITHOUT_BUDGET, StatisticsConfig
@@ -29,6 +29,9 @@ _TRANSFERRED = Condition(
     "transfers", (True,), words=f"method={', '.join(TRANSFERS[:-1])} or {TRANSFERS[-1]}", instead="without"
 )
 _WITH_STYLIZER = Condition("only_transfers", (False,), words="the optimizer and method=feedforward", instead="with a decoder")
+
+# Of one network, and of one result: no axes of a grid.
+_NOT_SPANNED = {"grid", "name", *NetworkConfig.model_fields} - {"seed"}
 
 
 class StyleConfig(StatisticsConfig):
@@ -84,9 +87,10 @@ class StyleConfig(StatisticsConfig):
     @classmethod
     def _two_axes(cls, grid: Any) -> Any:
         if isinstance(grid, Mapping):
-            unknown = [key for key in grid if key not in cls.model_fields or key in ("grid", "name")]
+            unknown = [key for key in grid if key not in cls.model_fields or key in _NOT_SPANNED]
             if unknown:
-                raise ValueError(f"no key {', '.join(map(repr, unknown))} to span a grid with")
+                one = " (a grid is of one network)" if set(unknown) & NetworkConfig.model_fields.keys() else ""
+                raise ValueError(f"no key {', '.join(map(repr, unknown))} to span a grid with{one}")
             if not 1 <= len(grid) <= 2 or not all(grid.values()):
                 raise ValueError("a grid has one or two keys, each with a list of values")
             if math.prod(map(len, grid.values())) > _MOST_CELLS:
@@ -102,6 +106,10 @@ class StyleConfig(StatisticsConfig):
         if self.content_layers:
             self.check_counts("content_weights", self.content_weights, len(self.content_layers), "content_layers")
         self._check_pass()
+        spanned = self.grid if isinstance(self.grid, Mapping) else ("strength",) if self.grid == "paper" else ()
+        for key in spanned:
+            if key != "style_layers" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no effect beside a grid that spans it: leave one of them away")
         for change in cells(self.grid) if isinstance(self.grid, Mapping) else []:
             try:
                 self.changed(change)
@@ -177,7 +185,7 @@ class StyleConfig(StatisticsConfig):
         spanned = self.grid if isinstance(self.grid, Mapping) else {}
         by_stylizers = self._own_style and (self.in_one_pass or "stylizer" in spanned)
         shown = [self.model, *([] if "content" in spanned else [content])]
-        return [*shown, *([] if "style" in spanned or by_stylizers else [styles]), "grid"]
+        return [*shown, *([] if "style" in spanned or by_stylizers else [styles]), "-".join(["grid", *spanned])]
 
 
 def cells(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -74,6 +74,7 @@ SHARED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("upsample", "blocks"), ("stylizer", "painter", "decoder")),
     **dict.fromkeys(("style_scale", "norm", "compare", "even"), ("stylizer", "painter")),
     "width": ("stylizer", "painter", "masker"),
+    "start": ("stylizer", "painter", "network"),
     "tv": ("stylizer", "masker"),
     "levels": ("decoder", "masker"),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import ChangedError, UserError
 from cnnvis_cli.jobs.progress import Task
 from cnnvis_cli.jobs.record import Record
 from cnnvis_cli.jobs.resume import Resume
@@ -89,12 +89,15 @@ class Inputs:
     def digest(self, source: PictureFile) -> str:
         """SHA-256 of a picture's file, noted in the record."""
         self.digests[source.address] = source.digest()
+        self._resume.shows(printable(source.address), self.digests[source.address])
         return self.digests[source.address]
 
     def read_or_skip(self, source: PictureFile) -> Tensor | None:
         """The picture as `read` gives it; None where it cannot be read, which is noted in `skipped`."""
         try:
             return self.read(source)
+        except ChangedError:
+            raise
         except UserError as error:
             self.skipped[str(source.path)] = str(error)
             return None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import ChangedError, UserError
 from cnnvis_cli.files.atomic import clear
 from cnnvis_cli.pictures.write import read_state, write_state
 
+_PICTURE, _MOST = "picture ", 5000
+
 
 class Resume:
-    """Values by key that survive an interruption. A state serves the config (`digest`) and the weights it was made with.
+    """Values by key that survive an interruption. A state serves the config (`digest`), the weights and the pictures it was
+    made with.
 
     All values are written together at every `save`, so that none is lost to another's saving.
     """
@@ -42,6 +45,17 @@ class Resume:
             raise UserError(
                 f"{self.path} was computed with other weights of {weights.rstrip('@')} than there are now. "
                 "Put those back to go on from it, or begin anew with --overwrite."
+            )
+
+    def shows(self, picture: str, digest: str) -> None:
+        """Note the SHA-256 of a picture (of the first thousands). ChangedError where the state was computed with another."""
+        key = f"{_PICTURE}{picture}"
+        if len(self._weights) < _MOST:
+            self._weights[key] = digest
+        if self._before.get(key, digest) != digest:
+            raise ChangedError(
+                f"{self.path} was computed with another picture {picture} than there is now. "
+                "Put that back to go on from it, or begin anew with --overwrite."
             )
 
     def get(self, key: str, default: Any = None) -> Any:

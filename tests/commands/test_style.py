@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from cnnvis_cli.commands.shared.multiscale import TILE, ladder, make_plan
+from cnnvis_cli.commands.style import _caption
 from cnnvis_cli.config.load import build_config
 from cnnvis_cli.config.style import StyleConfig, cells
 from cnnvis_cli.engine.optim.cost import Cost
@@ -203,3 +204,44 @@ def test_cells_of_a_grid_are_checked_like_configs() -> None:
     assert len(cells({"a": [1, 2], "b": [3, 4, 5]})) == 6
     with pytest.raises(ConfigError, match="style_scale"):
         build_config(StyleConfig, {"grid": {"style_scale": [1, -1]}})
+
+
+def test_methods_beside_styles_paint_each_in_its_own(cnnvis: Run) -> None:
+    ran = cnnvis("style", *SMALL, "grid={method: [optimize, adain], style: [sample:flower, sample:brick]}")
+    assert ran.code == 0, ran.err
+    rows = {(row["method"], row["style"]): row["style_distance"] for row in ran.sidecar["scores"]["pictures"]}
+    for method in ("optimize", "adain"):
+        assert rows[method, "sample:flower"] != rows[method, "sample:brick"], method
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("grid={model: [minivgg, lenet]}",), "a grid is of one network"),
+        (("grid={weights: ['', random]}",), "a grid is of one network"),
+        (("grid={titles: [true, false]}",), "no key 'titles'"),
+        (("grid={strength: [0.1, 0.2]}", "strength=0.9"), "strength has no effect beside a grid"),
+        (("grid=paper", "strength=0.9"), "strength has no effect beside a grid"),
+    ],
+)
+def test_what_a_grid_would_not_heed_is_refused(cnnvis: Run, settings: tuple[str, ...], said: str) -> None:
+    ran = cnnvis("style", "steps=2", "size=64", *settings)
+    assert ran.code == 2
+    assert said in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_a_grid_is_named_by_what_it_spans_and_a_cell_by_its_own_values() -> None:
+    def named(**grid: list[object]) -> str:
+        return build_config(StyleConfig, {"grid": grid}).slug()
+
+    assert len({named(strength=[0.1, 0.2]), named(content=["sample:cat"]), named(strength=[0.1], content=["sample:cat"])}) == 3
+    scores = {"style_ratio": 0.5, "content_distance": 1.25}
+    growing: dict[str, list[object]] = {"style_layers": [["relu1_1"], ["relu1_1", "relu2_1"]]}
+    others: dict[str, list[object]] = {"style_layers": [["relu4_1"], ["relu1_1", "relu4_1"]]}
+    mixed: dict[str, list[object]] = {"style": [["sample:flower", "a/brick.jpg"]]}
+    shown = [
+        _caption({key: value[-1]}, scores, grid).split("\n") for grid in (growing, others, mixed) for key, value in grid.items()
+    ]
+    assert [lines[0] for lines in shown] == ["layers to relu2_1", "layers relu1_1+relu4_1", "style flower+brick"]
+    assert shown[0][1:] == ["style left 50%", "content 1.25"]

@@ -337,3 +337,65 @@ def test_a_painter_is_a_stylizer_to_whoever_uses_it(cnnvis: Run, critic: str) ->
     refused = cnnvis("train", "kind=painter", "style=sample:brick", *TINY)
     assert refused.code == 2
     assert "style has no effect" in refused.err
+
+
+def test_a_painter_goes_on_from_a_file_with_other_styles(cnnvis: Run) -> None:
+    settings = over(TINY, *CATS, *PAINTER)
+    assert cnnvis("train", *settings, "steps=4", "name=one").code == 0
+    new = over(settings, "paintings=sample:brick")
+    ran = cnnvis("train", *new, "steps=8", "warm=0", "rate=0.01", f"start={weights('one')}", "name=two")
+    assert ran.code == 0, ran.err
+    styles = json.loads(card(weights("two"))["styles"])
+    assert [style["name"] for style in styles] == ["starry_night", "brick"]
+    before, after = load_file(weights("one"))["norm1.scale"], load_file(weights("two"))["norm1.scale"]
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(after[0], after[1])
+    assert "recognised_brick" in ran.sidecar["scores"]
+    assert "recognised_starry_night" not in ran.sidecar["scores"]
+    refused = cnnvis("train", *over(new, "width=8"), "steps=4", f"start={weights('one')}", "name=three")
+    assert refused.code == 2
+    assert "has width=4" in refused.err
+
+
+def test_paintings_that_cannot_be_used_are_said_and_others_under_a_state_are_refused(
+    cnnvis: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "artist"
+    folder.mkdir()
+    for number in range(2):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (120, 160, 3), np.uint8)).save(folder / f"{number}.png")
+    Image.new("RGB", (9, 7)).save(folder / "tiny.png")
+    (folder / "broken.png").write_text("x")
+    settings = over(TINY, *CATS, "kind=painter", f"paintings={folder}", "steps=10", "name=artist")
+    calls = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "__call__", lambda self: next(calls) == 5)
+        assert cnnvis("train", *settings).code == 130
+    kept = (folder / "1.png").read_bytes()
+    Image.new("RGB", (160, 120), "red").save(folder / "1.png")
+    refused = cnnvis("train", *settings)
+    assert refused.code == 2
+    assert "computed with another picture" in refused.err
+    (folder / "1.png").write_bytes(kept)
+    ran = cnnvis("train", *settings)
+    assert ran.code == 1
+    assert {Path(path).name for path in ran.sidecar["skipped"]} == {"tiny.png", "broken.png"}
+    again = cnnvis("train", *settings)
+    assert "kept" in again.err or again.files == ran.files
+    assert "made anew" not in again.err
+
+
+def test_a_result_learned_from_other_photographs_is_made_anew(cnnvis: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    settings = over(TINY, f"images={folder}", "style=sample:brick", "steps=2", "name=kept", "judged=1")
+    assert cnnvis("train", *settings).code == 0
+    before = weights("kept").stat().st_mtime_ns
+    cnnvis("train", *settings)
+    assert weights("kept").stat().st_mtime_ns == before
+    Image.new("RGB", (64, 64), "red").save(folder / "1.png")
+    ran = cnnvis("train", *settings)
+    assert ran.code == 0
+    assert weights("kept").stat().st_mtime_ns != before

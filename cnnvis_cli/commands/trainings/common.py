@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -122,10 +123,12 @@ def _ordered(data: bytes) -> bytes:
 
 
 def smooth(values: list[float], window: int) -> tuple[list[float], list[float]]:
-    """Steps, and the mean of each `window` of the values before them."""
+    """Steps, and the mean of each `window` of the values before them, nan left out."""
     window = max(1, min(window, len(values)))
     ends = range(window, len(values) + 1, window)
-    return [float(end) for end in ends], [sum(values[end - window : end]) / window for end in ends]
+    parts = {end: [value for value in values[end - window : end] if not math.isnan(value)] for end in ends}
+    means = {float(end): sum(part) / len(part) for end, part in parts.items() if part}
+    return list(means), list(means.values())
 
 
 def save_curve(job: Job, result: Learned, floors: Mapping[str, float] | None = None) -> None:

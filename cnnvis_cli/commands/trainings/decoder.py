@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnvis_cli.commands.shared import multiscale
 from cnnvis_cli.commands.trainings import common as shared
-from cnnvis_cli.commands.trainings.photographs import VIEW, read_photographs
+from cnnvis_cli.commands.trainings.photographs import VIEW, noted, read_photographs
 from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.decoder import Decoder, DecoderShape
@@ -84,9 +84,9 @@ class DecoderTraining:
         self.encoder = job.inputs.network(chosen)
         self.digest = job.inputs.weights_digest(chosen)
         self.levels = levels_of(self.encoder, config.levels, slice(4))
-        self.photographs = read_photographs(config, max(config.judged, _ROWS))
+        self.photographs = read_photographs(config, job, max(config.judged, _ROWS))
         self.views = self.photographs.views.to(job.inputs.device)
-        self.styles = Corpus(listed(config.styles), keep=4 * max(config.size)) if config.styles else None
+        self.styles = Corpus(noted(job, listed(config.styles)), keep=4 * max(config.size)) if config.styles else None
         self.style_order = Shuffled(len(self.styles), config.seed) if self.styles else None
         transfers = 0.0 if config.skips else config.transfers  # with skips there is no code that stands for the picture
         self.loss = DecodingLoss(self.encoder, self.levels, config.seed, config.stagewise, transfers)

@@ -52,7 +52,7 @@ class MaskerTraining:
         self.network = job.inputs.network(chosen)
         self.digest = job.inputs.weights_digest(chosen)
         self.levels = levels_of(self.network, config.levels, slice(1, 5))
-        self.photographs = read_photographs(config, max(config.judged, _ROWS))
+        self.photographs = read_photographs(config, job, max(config.judged, _ROWS))
         self.views = F.interpolate(self.photographs.views, (self.network.size,) * 2, mode="bilinear", antialias=True)
         self.views = self.views.to(job.inputs.device)
         self.loss = MaskingLoss(self.network, self.levels, config.seed, config.area, config.tv, config.gone)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnvis_cli.commands.trainings import common as shared
+from cnnvis_cli.commands.trainings.photographs import noted
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.learning.adversarial import adversarial, attacked
 from cnnvis_cli.engine.learning.augment import jittered, mixed, turned
@@ -42,7 +43,7 @@ class Classifier:
 
     def __init__(self, config: TrainConfig, job: Job) -> None:
         self.config, self.job = config, job
-        sources = listed(config.images, config.leave_out)
+        sources = noted(job, listed(config.images, config.leave_out))
         if not any(source.label for source in sources):
             raise UserError("kind=network learns from folders of labelled pictures: images=FOLDER, a folder per class.")
         start = starting_point(config.start, config.architecture, job.inputs.offline)

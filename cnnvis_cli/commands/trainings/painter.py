@@ -17,10 +17,11 @@ from cnnvis_cli.engine.learning.loop import Learning
 from cnnvis_cli.engine.learning.painter import PainterLoss
 from cnnvis_cli.engine.learning.randomness import drawn
 from cnnvis_cli.engine.network.activations import activations
+from cnnvis_cli.errors import ChangedError, UserError
 from cnnvis_cli.jobs.job import Job
-from cnnvis_cli.networks.stylizers import PaintedStyle
 from cnnvis_cli.pictures.corpus import Corpus, listed
 
+_PLANNED_BY = 10  # steps
 _MOMENTUM = 0.5  # the usual one of two sides that learn against each other (Radford et al. 2016)
 
 
@@ -28,17 +29,40 @@ class PainterTraining(StylizerTraining):
     """One training from its config to its file, which is a stylizer's."""
 
     def __init__(self, config: TrainConfig, job: Job) -> None:
-        sources = listed(config.paintings)
-        super().__init__(config.model_copy(update={"style": (str(sources[0].path),)}), job)
-        self.config = config
-        first = self.styles[-1]
-        self.styles = (*self.styles[:-1], PaintedStyle(collection_name(config.paintings), first.sha256, first.thumbnail))
-        self.paintings = Corpus(sources, keep=round(config.style_scale * max(config.size)))
+        super().__init__(config, job)
+        self.paintings = Corpus(self.sources, keep=round(config.style_scale * max(config.size)))
         critic = self._critic().to(job.inputs.device)
         self.both = nn.ModuleDict({"painter": self.stylizer, "critic": critic})
         kept = {"style-aware": None, "perceptual": self._perceptual, "pixels": nn.functional.mse_loss}[config.content_loss]
         weights = (config.adversarial, config.content, config.transformed, config.even)
-        self.asked = PainterLoss(self.stylizer, critic, self.seen, self.memory, *weights, kept=kept)
+        number = self.learning_styles[0]
+        self.asked = PainterLoss(self.stylizer, critic, self.seen, self.memory, *weights, style=number, kept=kept)
+
+    def _given(self) -> list[tuple[str, Tensor, str]]:
+        """The artist: named after the collection, shown and scored by the first painting that can be used."""
+        sources, self.sources = listed(self.config.paintings), []
+        first: tuple[Tensor, str] | None = None
+        for source in sources:
+            try:
+                found = self._style(source)
+            except ChangedError:
+                raise
+            except UserError as error:
+                if len(sources) == 1:
+                    raise
+                self.job.inputs.skipped[str(source.path)] = str(error)
+                continue
+            first = first or found
+            self.sources.append(source)
+        if first is None:
+            raise self.job.inputs.unreadable(sources)
+        self._artist = collection_name(self.config.paintings), first[1]
+        return [(self._artist[0], *first)]
+
+    @property
+    def learning_styles(self) -> list[int]:
+        """The artist alone, also in a file that knows others."""
+        return [number for number, style in enumerate(self.styles) if (style.name, style.sha256) == self._artist]
 
     def _critic(self) -> nn.Module:
         """With weights that follow from the seed."""
@@ -77,7 +101,9 @@ class PainterTraining(StylizerTraining):
         config, device = self.config, self.job.inputs.device
         side = config.size[config.stage(progress)]
         pictures = self.photographs.crops(config, step, side).to(device)
-        if progress < config.autoencoder:
+        # With a budget the first steps are whole ones: by them it is turned into a number of steps.
+        planned = config.budget is None or step > _PLANNED_BY
+        if progress < config.autoencoder and planned:
             return self.asked.warm(pictures)
         generator = drawn(config.seed, step, "paintings")
         numbers = torch.randint(0, len(self.paintings), (config.batch,), generator=generator).tolist()

@@ -24,7 +24,7 @@ def train_painting(config: TrainConfig, job: Job) -> None:
         scores |= shared.save_ripple(job, stylizer, config.upsample)
         training.save_sheet(last)
     shared.save_weights(job, state, training.card(result, scores))
-    shared.save_curve(job, result, judge.floors)
+    shared.save_curve(job, result, {} if config.kind == "painter" else judge.floors)
     job.inputs.skipped.update(training.photographs.skipped)
     job.scores.update(scores | seconds | {"steps": result.steps, "stopped": result.stopped})
     job.record.note(losses=shared.brief(result.trace), back=result.back, held_out=training.photographs.names)

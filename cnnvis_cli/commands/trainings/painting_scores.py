@@ -126,7 +126,9 @@ class Judge:
             network, [name for name in training.layers if name in network.layers] or [list(network.layers)[-3]]
         )
         side = self.config.style_scale * max(self.config.size)
-        others = [read(sample(name)).to(network.device) for name in _OTHERS]
+        own = {style.sha256 for style in self.training.styles}
+        sources = [source for source in map(sample, _OTHERS) if source.digest() not in own]
+        others = [read(source).to(network.device) for source in sources]
         others = [resize(one, *(max(32, round(n * side / max(one.shape[-2:]))) for n in one.shape[-2:])) for one in others]
         pictures = [*self._styles(), *others]
         targets = []
@@ -139,25 +141,24 @@ class Judge:
             totals = [sum(statistic.distance(own[layer], target[layer]).item() for layer in layers) for target in targets]
             return totals.index(min(totals))
 
-        first = len(training.known) if self.config.only == "style" else 0
         views = training.views.split(1)
         before = [nearest(view) for view in views]
         shares = {}
-        for style in range(first, len(training.styles)):
+        for style in training.learning_styles:
             name = training.styles[style].name
             hits = [nearest(training.painted(self.stylizer, view, [style])) == style for view in views]
             shares[f"recognised_{name}"] = sum(hits) / len(views)
             shares[f"recognised_{name}_before"] = before.count(style) / len(views)
-        return shares | self._found_again(network, layers[-1], first) | {"recognised_pictures": len(views)}
+        return shares | self._found_again(network, layers[-1]) | {"recognised_pictures": len(views)}
 
-    def _found_again(self, network: Network, layer: str, first: int) -> dict[str, float]:
+    def _found_again(self, network: Network, layer: str) -> dict[str, float]:
         """Share of painted pictures whose nearest photograph, among those held out and others, is their own: what is asked
         beside the style, as a texture all over would be recognised too. `likeness`: cosine of their outlines."""
         training = self.training
         others = [to_square(read(source), VIEW).to(network.device) for source in find_pictures(_PHOTOGRAPHS)[::_EVERY]]
         codes = torch.cat([pass_scores.outline(network, one, layer) for one in [*training.views.split(1), *others]])
         own, other = [], []
-        for style in range(first, len(training.styles)):
+        for style in training.learning_styles:
             for number, view in enumerate(training.views.split(1)):
                 made = pass_scores.outline(network, training.painted(self.stylizer, view, [style]), layer)
                 likeness = (codes @ made[0]).tolist()

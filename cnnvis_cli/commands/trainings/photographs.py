@@ -8,8 +8,11 @@ from torch import Tensor
 
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
+from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.corpus import Corpus, listed
+from cnnvis_cli.pictures.read import PictureFile
 
+_MOST_NOTED = 5000
 VIEW = 144  # side of the pictures that it is judged by
 
 
@@ -35,11 +38,20 @@ class Photographs:
         return self.corpus.skipped | self.held.skipped
 
 
-def read_photographs(config: TrainConfig, count: int) -> Photographs:
+def noted(job: Job, sources: list[PictureFile]) -> list[PictureFile]:
+    """The sources, with their hashes in the record: a result learned from other pictures is made anew. Not of so many that it
+    would take longer than a look."""
+    if len(sources) <= _MOST_NOTED:
+        for source in sources:
+            job.inputs.digest(source)
+    return sources
+
+
+def read_photographs(config: TrainConfig, job: Job, count: int) -> Photographs:
     """`count`: how many are held out at most; some of `images` where the config names none."""
-    sources = listed(config.images, config.leave_out)
+    sources = noted(job, listed(config.images, config.leave_out))
     if config.held_out:
-        found = listed(config.held_out)
+        found = noted(job, listed(config.held_out))
         held = [found[number] for number in Corpus(found).spread(count)]
     else:
         fewer = min(config.judged, max(1, len(sources) // 4))

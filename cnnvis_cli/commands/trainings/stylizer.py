@@ -19,11 +19,12 @@ from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
 from cnnvis_cli.engine.learning.painting import PaintingLoss
 from cnnvis_cli.engine.learning.randomness import drawn
+from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.statistics import STATISTICS, Summary
 from cnnvis_cli.engine.synthesis.style import balance, stride, style_layers, summarize
-from cnnvis_cli.errors import UserError
+from cnnvis_cli.errors import SizeError, UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.networks.load import TWINS
 from cnnvis_cli.networks.stylizers import PaintedStyle, StylizerFile, load_stylizer, shape_text
@@ -51,7 +52,7 @@ class StylizerTraining:
         before = load_stylizer(config.start, torch.device("cpu")) if config.start else None
         self.known = before.styles if before is not None else ()
         known = {(style.name, style.sha256) for style in self.known}
-        given = [(stem(what), *self._style(find_picture(what))) for what in config.style]
+        given = self._given()
         new = [(name, picture, sha) for name, picture, sha in given if (name, sha) not in known]
         if not new and config.only == "style":
             raise UserError(f"{config.start} knows {', '.join(config.style)} already; only=style is for a new style.")
@@ -60,14 +61,33 @@ class StylizerTraining:
         if len({style.name for style in self.styles}) < len(self.styles):
             raise UserError("two styles have the same name: " + ", ".join(style.name for style in self.styles))
         self.stylizer = self._stylizer(before).to(job.inputs.device).to(memory_format=torch.channels_last)
-        self.photographs = read_photographs(config, max(config.judged, _ROWS))
+        self._check_crops()
+        self.photographs = read_photographs(config, job, max(config.judged, _ROWS))
         self.views = self.photographs.views.to(job.inputs.device)
         self.memory: dict[str, Any] = {"shown": []}
+
+    def _given(self) -> list[tuple[str, Tensor, str]]:
+        """Name, picture (1, 3, H, W) and SHA-256 of each style that is asked for."""
+        return [(stem(what), *self._style(find_picture(what))) for what in self.config.style]
+
+    def _check_crops(self) -> None:
+        for side in self.config.size:
+            shown = torch.zeros(1, 3, side - _OFFSETS, side - _OFFSETS, device=self.job.inputs.device)
+            try:
+                with torch.no_grad():
+                    activations(self.encoder, shown, [*self.layers, *self.content_layers])
+            except SizeError as error:
+                raise UserError(f"size={side}: the network is shown {_OFFSETS} px less of each crop, and {error}") from None
 
     def _style(self, source: PictureFile) -> tuple[Tensor, str]:
         picture = self.job.inputs.read(source)
         short, deepest = min(picture.shape[-2:]), 2 * max(stride(self.encoder, layer) for layer in self.layers)
         side = max(self.config.size) * self.config.style_scale
+        if min(short, short * side / max(picture.shape[-2:])) < deepest <= short:
+            raise UserError(
+                f"style_scale={self.config.style_scale:g}: {source.path} would be used with a long side of {side:.0f} px, and "
+                f"{self.encoder.name}'s deepest layer needs {deepest} on both. Take a larger style_scale, or a squarer picture."
+            )
         if max(picture.shape[-2:]) < side / 2 or short < deepest:
             raise UserError(
                 f"the style {source.path} is {picture.shape[3]} x {picture.shape[2]} px; it is used with a long side of "
@@ -88,6 +108,10 @@ class StylizerTraining:
                 f"{config.start} was trained with {before.card['encoder']['model']} {before.card['encoder']['sha256'][:12]}, "
                 f"and model={config.model} is {self.digest[:12]}: their losses cannot be compared. Name the same network."
             )
+        for key in ("width", "blocks", "upsample", "norm"):
+            has, asked = getattr(before.network.shape, key), getattr(config, key)
+            if key in config.model_fields_set and asked != has:
+                raise UserError(f"{key}={asked}: {config.start} has {key}={has}, and goes on with it. Leave {key}= away.")
         grown = with_more_styles(before.network, len(self.styles))
         if config.only == "style":
             only_styles(grown)
@@ -136,10 +160,15 @@ class StylizerTraining:
         strength = balance(self.config.strength)
         return PaintingLoss(self.encoder, statistic, targets, equal, content, strength, self.config.tv, self.config.even)
 
+    @property
+    def learning_styles(self) -> list[int]:
+        """The numbers of the styles that learn."""
+        return list(range(len(self.known) if self.config.only == "style" else 0, len(self.styles)))
+
     def styles_of(self, step: int, count: int) -> list[int]:
         """Which style each picture of a batch is painted in: in turn, of those that learn."""
-        first = len(self.known) if self.config.only == "style" else 0
-        return [first + (step + place) % (len(self.styles) - first) for place in range(count)]
+        learning = self.learning_styles
+        return [learning[(step + place) % len(learning)] for place in range(count)]
 
     def losses(self, step: int, progress: float) -> dict[str, Tensor]:
         config, device = self.config, self.job.inputs.device
@@ -168,7 +197,7 @@ class StylizerTraining:
     @property
     def rows(self) -> list[tuple[int, int]]:
         """(picture, style) of each row of the validation sheet."""
-        new = self.styles_of(0, len(self.styles) - (len(self.known) if self.config.only == "style" else 0))
+        new = self.learning_styles
         count = min(max(len(new), 3), max(len(self.views), len(new)), max(_ROWS, 1))
         return [(row % len(self.views), new[row % len(new)]) for row in range(count)]
 

@@ -107,8 +107,8 @@ class Watch:
 
 @dataclass
 class Learned:
-    """`module`: the mean of the weights, in eval mode. `trace`: each loss at each step. `back`: steps at which the weights
-    stepped back. `state` to go on from."""
+    """`module`: the mean of the weights, in eval mode. `trace`: each loss at each step, nan where it was not asked for.
+    `back`: steps at which the weights stepped back. `state` to go on from."""
 
     module: nn.Module
     steps: int
@@ -203,9 +203,10 @@ class Learner:
             return None
         self._follow(number)
         values = {name: loss.item() for name, loss in losses.items()}
-        before = {name: trace[-1] for name, trace in self.trace.items()}
-        for name, value in values.items():
-            self.trace.setdefault(name, []).append(value if math.isfinite(value) else before.get(name, math.inf))
+        for name in {**self.trace, **values}:
+            trace = self.trace.setdefault(name, [math.nan] * number)
+            value = values.get(name, math.nan)
+            trace.append(value if math.isfinite(value) or name not in values else (trace or [math.inf])[-1])
         self.totals.append(total.item() if math.isfinite(total.item()) else (self.totals or [math.inf])[-1])
         return values
 

@@ -32,8 +32,8 @@ _NOISE = 0.02
 @dataclass(frozen=True)
 class PainterLoss:
     """Weights of the terms. `look`: pictures to what the critic is shown of them. `content`: of the own code (`style-aware`),
-    or of `kept`, another distance of pictures (made, photographs) to a scalar. `even`: of `lattice`. `memory` keeps how often
-    the critic is right, and comes back when a run goes on."""
+    or of `kept`, another distance of pictures (made, photographs) to a scalar. `even`: of `lattice`. `style`: the number of the
+    one that is learned. `memory` keeps how often the critic is right, and comes back when a run goes on."""
 
     painter: Stylizer
     critic: nn.Module
@@ -43,6 +43,7 @@ class PainterLoss:
     content: float
     transformed: float
     even: float = 0.0
+    style: int = 0
     kept: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def warm(self, photographs: Tensor) -> dict[str, Tensor]:
@@ -82,9 +83,10 @@ class PainterLoss:
         return terms
 
     def _paint(self, photographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        shares = self.painter.mixed(torch.zeros(len(photographs), dtype=torch.long, device=photographs.device))
+        height, width = photographs.shape[-2:]
+        shares = self.painter.mixed(torch.full((len(photographs),), self.style, device=photographs.device))
         code = self.painter.encode(photographs, shares)
-        return self.painter.decode(code, shares), code, shares
+        return self.painter.decode(code, shares)[..., :height, :width], code, shares
 
     def _own_distance(self, made: Tensor, code: Tensor, shares: Tensor) -> Tensor:
         """Style-aware: of the code of what was made from the code of the photograph, each channel in its own units."""

@@ -78,6 +78,17 @@ def test_what_is_kept_in_the_own_code_does_not_shrink_when_the_code_becomes_a_co
     assert terms_of(module, 0.7)["content"].item() == pytest.approx(before, rel=0.02)
 
 
+def test_sides_need_be_no_multiple_of_four_and_only_the_style_asked_for_learns() -> None:
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"painter": Stylizer(StylizerShape(3, 4, 1)), "critic": PixelCritic(8, 3)})
+    loss = PainterLoss(module["painter"], module["critic"], lambda one: [one], {"right": 0.7}, 1.0, 2.0, 30.0, 2.0, style=1)  # type: ignore[arg-type]
+    odd = pictures(0)[..., :37, :39]
+    assert loss.warm(odd)["pixels"] > 0
+    torch.stack(list(loss.terms(odd, pictures(1), torch.Generator().manual_seed(0)).values())).sum().backward()
+    taught = module["painter"].norm1.scale.grad.abs().sum(1) > 0  # type: ignore[union-attr]
+    assert taught.tolist() == [False, True, False]
+
+
 def test_what_is_drawn_follows_from_the_generator() -> None:
     module = both()
     first, again = terms_of(module, 0.7), terms_of(module, 0.7)
