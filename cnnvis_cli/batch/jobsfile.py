@@ -26,6 +26,7 @@ from cnnvis_cli.errors import ConfigError, UserError, did_you_mean, shortened
 from cnnvis_cli.registry import COMMANDS, config_class
 
 _FILE_KEYS = ("out", "include", "defaults", "jobs")
+_NOBODY = "no job's command has this key"
 _JOB_KEYS = ("command", "config", "out", "matrix", "zip")
 # No file of jobs comes near these.
 _MOST_FILES, _MOST_INCLUDES = 1_000_000, 1_000
@@ -156,12 +157,16 @@ class _Reader:
 
     def _entry(self, place: str, job: Any, base: Path, defaults: Mapping[str, Any]) -> Entry:
         if not isinstance(job, dict):
-            raise ConfigError([f"{place}: must be a mapping with a `command`."])
-        command = job.get("command", defaults.get("command"))
+            raise ConfigError([f"{place}: must be a mapping of keys to values."])
+        for way in ("matrix", "zip"):
+            if isinstance(job.get(way), Mapping) and "command" in job[way]:
+                raise ConfigError([f"{place}: {way}: a job has one command: write a job for each."])
+        command = job.get("command") or defaults.get("command")
+        stands = place if job.get("command") or not command else f"{place.partition(':')[0]}: defaults.command"
         if not isinstance(command, str) or command not in COMMANDS:
             hint = did_you_mean(str(command), COMMANDS) if command else ""
             said = f"no command '{shortened(command)}'.{hint}" if command else "has no `command`."
-            raise ConfigError([f"{place}: {said} Commands: {', '.join(COMMANDS)}."])
+            raise ConfigError([f"{stands}: {said} Commands: {', '.join(COMMANDS)}."])
         fields = config_class(command).model_fields
         settings: dict[str, Any] = {}
         if job.get("config"):
@@ -170,7 +175,7 @@ class _Reader:
             path = named if there else find_config(str(job["config"]), command)
             settings = {key: _resolved(value, path.resolve().parent) for key, value in read_config_file(path, command).items()}
         settings |= {str(key): _resolved(value, base) for key, value in job.items() if key not in _JOB_KEYS}
-        self.used |= defaults.keys() & {*fields, *(() if "command" in job else ("command",))}
+        self.used |= defaults.keys() & {*fields, *(() if job.get("command") else ("command",))}
         axes = _axes(place, job, base)
         shared = {key: value for key, value in defaults.items() if key in fields}
         return Entry(place, command, shared, settings, axes, str(job["out"]) if job.get("out") else command)
@@ -180,14 +185,16 @@ def read_jobs(path: Path) -> JobsFile:
     """A jobs file with all that it includes. Raises ConfigError with all that is wrong, a line each."""
     reader = _Reader()
     found = reader.file(path, (), {})
+    if not found.entries and not reader.problems:
+        raise UserError(f"{path} has no jobs.")
     # Only where all jobs could be read: those that could not may have had the key.
     reader.problems = reader.problems or [
-        f"{where}: no job's command has this key." for key, where in reader.unused.items() if key not in reader.used
+        f"{where}: {'every job names its own command' if key == 'command' else _NOBODY}."
+        for key, where in reader.unused.items()
+        if key not in reader.used
     ]
     if reader.problems:
-        raise ConfigError(reader.problems)
-    if not found.entries:
-        raise UserError(f"{path} has no jobs.")
+        raise ConfigError(list(dict.fromkeys(reader.problems)))
     return found
 
 

@@ -66,6 +66,25 @@ def test_a_default_is_not_called_unused_where_a_job_could_not_be_read(tmp_path: 
     assert "defaults.sizee: no job's command has this key" in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("defaults: {command: maximise}\njobs: [{seed: 1}, {seed: 2}]", "defaults.command: no command 'maximise'"),
+        ("defaults: {command: dream}\njobs: [{command: maximize}]", "defaults.command: every job names its own"),
+        ("jobs: [{matrix: {command: [dream, maximize]}}]", "a job has one command"),
+        ("defaults: {command: dream}\njobs: [3]", "must be a mapping of keys to values"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said_once(tmp_path: Path, text: str, said: str) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert said in problem
+
+
+def test_an_empty_command_is_none(tmp_path: Path) -> None:
+    (job,) = plan(tmp_path, "defaults: {command: maximize}\njobs: [{command: '', seed: 1}]")
+    assert job.command == "maximize"
+
+
 def test_environment_stands_between_file_and_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNVIS_STEPS", "9")
     text = "jobs: [{command: maximize, steps: 3}]"
