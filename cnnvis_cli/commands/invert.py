@@ -29,7 +29,7 @@ from cnnvis_cli.pictures.read import find_pictures, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 _TILES_IN_A_ROW = 10
-_STEPS = 400
+_STEPS, _MORE = 400, 800
 # Distance of codes from which on a picture is not yet one that the layer takes for the other.
 FAR = 0.1
 # Pixels between two places of a map, and the picture's side, from which on pictures are written in Fourier's basis.
@@ -96,19 +96,18 @@ def _optimized(
     config: InvertConfig, job: Job, network: Network, objective: Objective, image: Parameterization, asked: Asked
 ) -> tuple[Tensor, list[float]]:
     """The pictures (B, 3, H, W) for a code, and the trace. Where no number of steps was asked for and the code is still far,
-    once more as many."""
+    on from there with twice as many."""
 
-    def loop(start: Parameterization) -> Loop:
-        rate = _rate(config, asked.written)
-        return inversion.inversion_loop(network, objective, start, steps=config.steps or _STEPS, rate=rate)
+    def loop(start: Parameterization, steps: int) -> Loop:
+        return inversion.inversion_loop(network, objective, start, steps=steps, rate=_rate(config, asked.written))
 
-    outcome = job.loops.run(loop(image), asked.label)
+    outcome = job.loops.run(loop(image, config.steps or _STEPS), asked.label)
     if config.steps is not None or asked.written == "decoder":
         return outcome.pictures, outcome.means
     codes = inversion.layer_code(network, asked.layer, outcome.pictures)
     if inversion.code_distance(codes, asked.code).max().item() <= FAR:
         return outcome.pictures, outcome.means
-    again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures)), f"{asked.label} again")
+    again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures), _MORE), f"{asked.label} again")
     return again.pictures, [*outcome.means, *again.means]
 
 

@@ -54,7 +54,7 @@ class InvertConfig(NetworkConfig):
         description="how the picture is written down; auto: fourier for layers of coarse maps, else pixels; decoder: as a code",
     )
     steps: int | None = Field(
-        None, ge=1, description="updates at most; if empty 400, and once more as many where the code is further off than 0.1"
+        None, ge=1, description="updates at most; if empty 400, and 800 more where the code is further off than 0.1"
     )
     rate: float | None = Field(None, gt=0, description="first step size; if empty 0.2, of fourier 0.1")
     noise: float | None = Field(

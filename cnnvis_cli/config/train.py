@@ -150,7 +150,9 @@ class TrainConfig(CommandConfig):
     levels: TextList = Field(
         (), description="layers whose codes are taken; relu1_1 to relu4_1 or their like if empty (masker: relu2_1 to relu5_1)"
     )
-    paintings: TextList = Field(("sample:flower",), min_length=1, description="what the critic of a painter knows: an artist")
+    paintings: TextList = Field(
+        ("sample:flower",), min_length=1, description="what the critic of a painter knows: an artist; scores are by the first"
+    )
     critic: Literal["features", "pixels"] = Field(
         "features",
         description="what it looks at: the model's maps (Sauer et al. 2021), or pixels (as in the paper, slower to learn)",
