@@ -29,7 +29,7 @@ from cnnvis_cli.pictures.read import find_pictures, to_square
 from cnnvis_cli.pictures.sheet import sheet
 
 _TILES_IN_A_ROW = 10
-_STEPS, _MORE = 400, 800
+_STEPS = 400
 # Distance of codes from which on a picture is not yet one that the layer takes for the other.
 FAR = 0.1
 # Pixels between two places of a map, and the picture's side, from which on pictures are written in Fourier's basis.
@@ -107,7 +107,7 @@ def _optimized(
     codes = inversion.layer_code(network, asked.layer, outcome.pictures)
     if inversion.code_distance(codes, asked.code).max().item() <= FAR:
         return outcome.pictures, outcome.means
-    again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures), _MORE), f"{asked.label} again")
+    again = job.loops.run(loop(_from_pictures(asked.written, outcome.pictures), 2 * _STEPS), f"{asked.label} again")
     return again.pictures, [*outcome.means, *again.means]
 
 

@@ -158,7 +158,7 @@ def test_a_code_that_is_still_far_is_gone_on_for_and_what_stays_far_is_said(
 
     monkeypatch.setattr(invert, "_STEPS", 3)
     far = cnnvis("invert", "layers=relu5_2", "size=160", "name=far")
-    assert len(far.sidecar["trace"]["relu5_2"]) == 6
+    assert len(far.sidecar["trace"]["relu5_2"]) == 3 + 2 * 3
     assert far.sidecar["parameterizations"] == {"relu5_2": "fourier"}, "a coarse map of a large picture"
     assert "the code is further off than 0.1" in far.err
     asked = cnnvis("invert", "layers=relu5_2,relu2_1", "steps=3", "name=asked")
