@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.files.bundled import assets_folder
-from cnnvis_cli.networks.trained import card_of
+from cnnvis_cli.networks.spec import card_of
 
 LARGEST_SHAPE = 65536  # channels, classes: no file comes near
 

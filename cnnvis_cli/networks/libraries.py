@@ -17,7 +17,7 @@ from cnnvis_cli.engine.network.network import Preprocessing
 from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.networks.checkpoints import classes_in, digest_of, fit_weights, read_weights, renamed_for, unwrapped
 from cnnvis_cli.networks.self_description import preprocessing_of
-from cnnvis_cli.networks.spec import NetworkSpec, Parts
+from cnnvis_cli.networks.spec import NetworkSpec, Parts, described
 
 ALWAYS_THERE = "minivgg, lenet"
 # From a number of classes (None: the architecture's own) to the network with random weights.
@@ -35,7 +35,8 @@ AS_PRETRAINED: dict[str, dict[str, Any]] = {
 
 def with_weights(build: Build, spec: NetworkSpec, preprocessing: Preprocessing, classes: tuple[str, ...]) -> Parts:
     """A network with random weights (from the seed alone) or with those of a file, whose head may have another number of
-    classes: the network is built to fit, and its classes are then numbers."""
+    classes: the network is built to fit, and its classes are then numbers. A file of `train` says how its pictures are
+    prepared and what its classes are called."""
 
     def seeded(count: int | None = None) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -53,6 +54,9 @@ def with_weights(build: Build, spec: NetworkSpec, preprocessing: Preprocessing, 
         hint = "" if spec.classes else "; classes=FILE names them"
         notes = (f"the head in {path.name} has {count} classes{hint}",)
     fit_weights(module, state, f"the weights {path}", spec.model)
+    said = described(path) if path.suffix == ".safetensors" else None
+    if said is not None:
+        preprocessing, classes, notes = said.preprocessing, said.classes, ()
     return Parts(module, preprocessing, classes, hashlib.sha256(path.read_bytes()).hexdigest(), notes)
 
 
@@ -68,7 +72,10 @@ def from_torchvision(spec: NetworkSpec, others: list[str]) -> Parts:
 
     known = torchvision_names()
     if spec.model not in known:
-        hint = did_you_mean(spec.model, [*others, *known])
+        path = Path(spec.model).expanduser()
+        said = described(path) if path.suffix == ".safetensors" and path.is_file() else None
+        of = said.architecture if said is not None else "NAME"
+        hint = f" It is a file: model={of} weights={path}." if path.is_file() else did_you_mean(spec.model, [*others, *known])
         raise UserError(f"no model '{spec.model}'.{hint} `cnnvis models` lists them.")
     enum = models.get_model_weights(spec.model)
     best = enum[spec.weights] if spec.weights in enum.__members__ else enum.DEFAULT

@@ -19,7 +19,7 @@ from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape
 from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.files.bundled import assets_folder
 from cnnvis_cli.networks.checkpoints import fit_weights, read_weights
-from cnnvis_cli.networks.trained import card_of
+from cnnvis_cli.networks.spec import card_of
 from cnnvis_cli.pictures.read import to_tensor
 from cnnvis_cli.pictures.write import to_image
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from cnnvis_cli.engine.network.network import Preprocessing
@@ -18,8 +15,7 @@ from cnnvis_cli.errors import UserError, did_you_mean
 from cnnvis_cli.networks.checkpoints import fit_weights, read_weights
 from cnnvis_cli.networks.libraries import AS_PRETRAINED
 from cnnvis_cli.networks.load import BUNDLED, NetworkSpec, load_module, model_names
-
-_MOST_SIDE = 8192  # pixels
+from cnnvis_cli.networks.spec import described
 
 
 @dataclass(frozen=True)
@@ -65,36 +61,14 @@ def architecture_of(name: str) -> str:
     return name.removesuffix("_robust")
 
 
-def card_of(path: Path) -> dict[str, str]:
-    """The metadata of a file of weights. Raises UserError where it is none."""
-    if not path.is_file():
-        raise UserError(f"no file '{path}'.")
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except Exception as error:  # damaged headers end in errors of many kinds
-        raise UserError(f"{path} is not a .safetensors file that can be read: {str(error)[:200]}.") from None
-
-
 def from_file(path: Path) -> Start:
     """A network that `train` has written. (Also what `assets/minivgg.safetensors` is.)"""
-    card = card_of(path)
-    if "architecture" not in card or "classes" not in card:
+    said = described(path)
+    if said is None:
         raise UserError(f"{path} has no card of a classifier: `cnnvis train kind=network` writes such files.")
-    try:
-        size, resize = (int(card.get(key, card["size"])) for key in ("size", "resize"))
-        mean, std = (tuple(map(float, json.loads(card[key]))) for key in ("mean", "std"))
-        classes = tuple(map(str, json.loads(card["classes"])))
-        right = 1 <= size <= resize <= _MOST_SIDE and len(mean) == len(std) in (1, 3) and min(std) > 0 and bool(classes)
-        right = right and all(map(math.isfinite, (*mean, *std)))
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        right = False
-    if not right:
-        raise UserError(f"{path} has a damaged card: its size, mean, std or classes make no sense.")
-    preprocessing = Preprocessing(mean, std, size, resize)
-    module = builder(card["architecture"])(len(classes), False)
-    fit_weights(module, read_weights(path), f"the weights {path}", card["architecture"])
-    return Start(card["architecture"], module, preprocessing, classes)
+    module = builder(said.architecture)(len(said.classes), False)
+    fit_weights(module, read_weights(path), f"the weights {path}", said.architecture)
+    return Start(said.architecture, module, said.preprocessing, said.classes)
 
 
 def builder(architecture: str) -> Callable[[int, bool], nn.Module]:

@@ -18,6 +18,8 @@ from cnnvis_cli.config.load import build_config
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.errors import ConfigError
 from cnnvis_cli.jobs.progress import Interrupt
+from cnnvis_cli.networks.load import load_network
+from cnnvis_cli.networks.spec import NetworkSpec
 from tests.conftest import Ran
 from tests.support.words import over
 
@@ -305,6 +307,25 @@ def test_torchvision_architectures_learn_too(cnnvis: Run) -> None:
     ran = cnnvis("train", *over(NETWORK, "architecture=squeezenet1_1", "steps=2", "size=64", "test="))
     assert ran.code == 0, ran.err
     assert card(ran.files[0])["architecture"] == "squeezenet1_1"
+
+
+@pytest.mark.parametrize("architecture", ["minivgg", "mobilenet_v2"])
+def test_what_was_trained_is_a_network_like_any_other(cnnvis: Run, architecture: str) -> None:
+    """With BatchNorm or without: its file gives the model of its own name its weights, class names and preprocessing, and
+    training goes on from it."""
+    labelled_folder(Path("things"))
+    settings = over(NETWORK, f"architecture={architecture}", "steps=3", "size=64", "test=", "name=own")
+    assert cnnvis("train", *settings).code == 0
+    said = card(weights("own"))
+    network, _ = load_network(NetworkSpec(architecture, str(weights("own"))), torch.device("cpu"))
+    assert [network.class_name(n) for n in range(network.class_count)] == json.loads(said["classes"])
+    assert network.size == 64
+    assert network.preprocessing.mean == pytest.approx(json.loads(said["mean"]))
+    ran = cnnvis("saliency", f"model={architecture}", f"weights={weights('own')}", "image=sample:coffee", "-q")
+    assert ran.code == 0, ran.err
+    more = over(settings, f"start={weights('own')}", "name=more")
+    ran = cnnvis("train", *(word for word in more if not word.startswith("architecture=")))
+    assert ran.code == 0, ran.err
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio leaves its pipes to the collector

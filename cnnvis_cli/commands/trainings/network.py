@@ -22,6 +22,7 @@ from cnnvis_cli.engine.learning.verdict import Accuracy, clean_accuracy, robust_
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.networks.load import BUNDLED
 from cnnvis_cli.networks.trained import Start, starting_point
 from cnnvis_cli.pictures.corpus import Corpus, labelled, listed
 
@@ -219,9 +220,14 @@ class Classifier:
 
     def run(self) -> None:
         result = shared.learned(self.job, self.learning(), self.config.check)
-        folded = self.network(result.module).module.to(memory_format=torch.contiguous_format)
-        state = {key: value.half() if value.is_floating_point() else value for key, value in folded.state_dict().items()}
-        shipped = copy.deepcopy(folded).float()
+        # Ours are without BatchNorm where they are read; an architecture of others keeps its own, as anybody's weights do.
+        trained = self.network(result.module).module if self.start.architecture in BUNDLED else result.module
+        trained = trained.to(memory_format=torch.contiguous_format)
+        state = {
+            key: value.half() if value.is_floating_point() and "running_" not in key else value
+            for key, value in trained.state_dict().items()
+        }
+        shipped = copy.deepcopy(trained).float()
         shipped.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
         scores = self.scores(self.network(shipped)) if self.tests else {}
         shared.save_weights(self.job, state, self.card(result, scores))
