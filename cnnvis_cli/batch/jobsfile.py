@@ -162,7 +162,7 @@ class _Reader:
             if isinstance(job.get(way), Mapping) and "command" in job[way]:
                 raise ConfigError([f"{place}: {way}: a job has one command: write a job for each."])
         command = job.get("command") or defaults.get("command")
-        stands = place if job.get("command") or not command else f"{place.partition(':')[0]}: defaults.command"
+        stands = place if job.get("command") or not command else self.unused["command"]
         if not isinstance(command, str) or command not in COMMANDS:
             hint = did_you_mean(str(command), COMMANDS) if command else ""
             said = f"no command '{shortened(command)}'.{hint}" if command else "has no `command`."

@@ -133,9 +133,8 @@ def _caption(change: Mapping[str, Any], scores: Mapping[str, Any], grid: Mapping
     def shown(key: str, value: Any) -> str:
         if not isinstance(value, list | tuple):
             return stem(value) if isinstance(value, str) else str(value)
-        growing = len(grid[key]) > 1 and all(
-            list(longer[: len(shorter)]) == list(shorter) for shorter, longer in pairwise(grid[key])
-        )
+        ordered = key in ("style_layers", "content_layers", "levels") and len(grid[key]) > 1
+        growing = ordered and all(list(longer[: len(shorter)]) == list(shorter) for shorter, longer in pairwise(grid[key]))
         return f"to {value[-1]}" if growing else "+".join(shown(key, one) for one in value)
 
     lines = [f"{key.removeprefix('style_')} {shown(key, value)}" for key, value in change.items()]
@@ -168,7 +167,10 @@ class Transfer:
         self.config, self.job, self.network = config, job, network
         self.layers = multiscale.layer_weights(config, network)
         names = config.content_layers or default_content(list(self.layers))
-        self.content_layers = dict(zip(names, config.content_weights or [1.0] * len(names), strict=True))
+        weights = config.content_weights or [1.0] * len(names)
+        if len(weights) != len(names):
+            raise UserError(f"content_weights: {len(weights)} for {len(names)} content_layers ({', '.join(names)}).")
+        self.content_layers = dict(zip(names, weights, strict=True))
         for layer in names:
             multiscale.check_maps(network, layer)
         self.content = job.inputs.read_one(config.content)

@@ -73,7 +73,7 @@ class StyleConfig(StatisticsConfig):
     rounds: int = Field(1, ge=1, le=8, description="passes of the decoder, each over what the one before made")
     stylizer: Text = Field(
         "",
-        description="paint in one pass: paintings, or a file of `cnnvis train`; `style` names its styles (the first)",
+        description="paint in one pass: paintings, painter, or a file of `cnnvis train`; `style` names its styles (the first)",
     )
     steady: float = Field(
         0.8, ge=0, lt=1, description="how much of a film's statistics each frame of a pass keeps from those before"

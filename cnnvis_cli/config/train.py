@@ -113,7 +113,11 @@ class TrainConfig(CommandConfig):
         description="least and largest side of a crop, as a share of the picture's short one",
     )
     batch: int = Field(4, ge=1, description="pictures per step")
-    steps: int | None = Field(None, ge=1, description="updates of the weights; 120 or what fits the budget")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="updates of the weights; 120 (painter 600, decoder, masker 300, network 1000), or what fits the budget",
+    )
     budget: Duration | None = Field(None, description="time the steps may take, 90s or 5m: as many as fit, up to `steps`")
     rate: float = Field(0.003, gt=0, description="largest step size")
     warm: int = Field(50, ge=0, description="steps in which it rises to that")
@@ -221,6 +225,8 @@ class TrainConfig(CommandConfig):
             raise ValueError("zoom: the smaller share first")
         if len(self.attack_steps) > 1 and len(self.attack_steps) != len(self.size):
             raise ValueError(f"attack_steps: {len(self.attack_steps)} values for {len(self.size)} sizes")
+        if self.kind == "painter" and not (self.adversarial or self.content or self.transformed or self.even):
+            raise ValueError("a painter of which nothing is asked: adversarial, content, transformed and even are all 0")
         if self.only == "style" and not self.start:
             raise ValueError("only=style adds a style to a stylizer there is: name it with start=")
         return self

@@ -92,6 +92,15 @@ class Inputs:
         self._resume.shows(printable(source.address), self.digests[source.address])
         return self.digests[source.address]
 
+    def note(self, source: PictureFile) -> None:
+        """The hash of a picture that is read elsewhere, or was, in the record; whoever reads it says where that cannot be."""
+        try:
+            self.digest(source)
+        except ChangedError:
+            raise
+        except UserError:
+            return
+
     def read_or_skip(self, source: PictureFile) -> Tensor | None:
         """The picture as `read` gives it; None where it cannot be read, which is noted in `skipped`."""
         try:

@@ -124,13 +124,16 @@ def parse_record(data: bytes) -> Record | None:
     return Record(**known, details={key: value for key, value in values.items() if key not in kinds})
 
 
+MOST_HASHES = 5000  # of pictures, that a record holds one by one
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What two configs differ in, in words."""
     keys = [key for key in new if old.get(key) != new[key]]
     return ", ".join(f"{key}: {old.get(key)!r}, now {new[key]!r}" for key in keys[:3]) or "an older version of cnnvis"
 
 
-def brief(inputs: Mapping[str, str], most: int = 5000) -> dict[str, str]:
+def brief(inputs: Mapping[str, str], most: int = MOST_HASHES) -> dict[str, str]:
     """The inputs' hashes, or one over all of them where they are many."""
     if len(inputs) <= most:
         return dict(inputs)

@@ -67,7 +67,7 @@ class Resume:
         return value
 
     def save(self) -> None:
-        write_state(self.path, {"hash": self._digest, "weights": self._weights, "values": self.values})
+        write_state(self.path, {"hash": self._digest, "weights": {**self._before, **self._weights}, "values": self.values})
 
     def clear(self) -> None:
         clear(self.path)

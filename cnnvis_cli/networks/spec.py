@@ -75,7 +75,7 @@ def described(path: Path) -> Described | None:
     """What a file of weights says of itself; None where it is no classifier's that `train` wrote. UserError where it makes no
     sense."""
     card = card_of(path)
-    if "architecture" not in card or "classes" not in card:
+    if not {"architecture", "classes", "mean", "std", "size"} <= card.keys():
         return None
     try:
         size, resize = (int(card.get(key, card["size"])) for key in ("size", "resize"))

@@ -80,6 +80,12 @@ def test_what_is_wrong_with_a_command_is_said_once(tmp_path: Path, text: str, sa
     assert said in problem
 
 
+def test_a_default_of_another_file_is_blamed_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("jobs: [{seed: 1}]")
+    (problem,) = problems(tmp_path, "defaults: {command: stlye}\ninclude: [more.yaml]")
+    assert problem.startswith("jobs.yaml: defaults.command")
+
+
 def test_an_empty_command_is_none(tmp_path: Path) -> None:
     (job,) = plan(tmp_path, "defaults: {command: maximize}\njobs: [{command: '', seed: 1}]")
     assert job.command == "maximize"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +17,7 @@ from cnnvis_cli.config.load import build_config
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.errors import Interrupted
+from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.pictures import read
@@ -97,3 +100,27 @@ def test_an_interrupted_run_goes_on_to_the_same_result(cnnvis: Run, collection: 
     if command == "neighbors":
         assert job.record.scores["reused_from_index"] == 8
     assert not list(Path("stopped").glob("*.state"))
+
+
+def test_another_picture_under_a_state_is_refused_and_all_are_on_record(
+    cnnvis: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(6):
+        noise = np.random.default_rng(number).integers(0, 255, (96, 96, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    settings = (f"images={folder}", "layer=relu3_1", "channel=0", "batch=1", "name=top", "-q")
+    calls = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "__call__", lambda self: next(calls) >= 4)
+        assert cnnvis("patches", *settings).code == 130
+    kept = (folder / "0.png").read_bytes()
+    Image.new("RGB", (96, 96), "red").save(folder / "0.png")
+    refused = cnnvis("patches", *settings)
+    assert refused.code == 2
+    assert "computed with another picture" in refused.err
+    (folder / "0.png").write_bytes(kept)
+    ran = cnnvis("patches", *settings)
+    assert ran.code == 0, ran.err
+    assert len(ran.sidecar["inputs"]) == 6

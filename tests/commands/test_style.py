@@ -222,6 +222,8 @@ def test_methods_beside_styles_paint_each_in_its_own(cnnvis: Run) -> None:
         (("grid={titles: [true, false]}",), "no key 'titles'"),
         (("grid={strength: [0.1, 0.2]}", "strength=0.9"), "strength has no effect beside a grid"),
         (("grid=paper", "strength=0.9"), "strength has no effect beside a grid"),
+        (("content_weights=1,2",), "content_weights: 2 for 1 content_layers"),
+        (("grid={content_weights: [1, [1, 2]]}",), "content_weights: 2 for 1 content_layers"),
     ],
 )
 def test_what_a_grid_would_not_heed_is_refused(cnnvis: Run, settings: tuple[str, ...], said: str) -> None:
@@ -239,7 +241,7 @@ def test_a_grid_is_named_by_what_it_spans_and_a_cell_by_its_own_values() -> None
     scores = {"style_ratio": 0.5, "content_distance": 1.25}
     growing: dict[str, list[object]] = {"style_layers": [["relu1_1"], ["relu1_1", "relu2_1"]]}
     others: dict[str, list[object]] = {"style_layers": [["relu4_1"], ["relu1_1", "relu4_1"]]}
-    mixed: dict[str, list[object]] = {"style": [["sample:flower", "a/brick.jpg"]]}
+    mixed: dict[str, list[object]] = {"style": [["sample:flower"], ["sample:flower", "a/brick.jpg"]]}
     shown = [
         _caption({key: value[-1]}, scores, grid).split("\n") for grid in (growing, others, mixed) for key, value in grid.items()
     ]

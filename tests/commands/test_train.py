@@ -20,6 +20,7 @@ from cnnvis_cli.errors import ConfigError
 from cnnvis_cli.jobs.progress import Interrupt
 from cnnvis_cli.networks.load import load_network
 from cnnvis_cli.networks.spec import NetworkSpec
+from cnnvis_cli.pictures.find import find_pictures
 from tests.conftest import Ran
 from tests.support.words import over
 
@@ -420,3 +421,24 @@ def test_a_result_learned_from_other_photographs_is_made_anew(cnnvis: Run, tmp_p
     ran = cnnvis("train", *settings)
     assert ran.code == 0
     assert weights("kept").stat().st_mtime_ns != before
+
+
+def test_a_photograph_is_no_rival_of_itself_and_a_link_to_nothing_is_left_out(cnnvis: Run, tmp_path: Path) -> None:
+    held = find_pictures("sample:caltech")[0].path
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in ("coffee", "rocket"):
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 255, (96, 96, 3), np.uint8)).save(folder / f"{name}.png")
+    (folder / "nowhere.jpg").symlink_to("/nowhere.jpg")
+    settings = over(TINY, f"images={folder}", f"held_out={held}", "style=sample:brick", "steps=2", "name=own")
+    ran = cnnvis("train", *settings)
+    assert ran.code in (0, 1), ran.err
+    scores = ran.sidecar["scores"]
+    assert scores["likeness"] != scores["likeness_of_the_nearest_other"]
+    again = cnnvis("train", "-c", "runs/train/own.json", "--out", "again")
+    assert again.code in (0, 1), again.err
+
+
+def test_a_painter_of_which_nothing_is_asked_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing is asked"):
+        build_config(TrainConfig, {"kind": "painter", "adversarial": 0, "content": 0, "transformed": 0, "even": 0})

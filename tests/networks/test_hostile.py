@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from cnnvis_cli.errors import RunError, UserError
 from cnnvis_cli.networks import black_boxes
 from cnnvis_cli.networks.checkpoints import read_weights
+from cnnvis_cli.networks.spec import described
 from cnnvis_cli.networks.stylizers import load_stylizer
 from cnnvis_cli.networks.trained import from_file
 from tests.support.server import Server
@@ -112,6 +113,12 @@ def test_cards_that_are_damaged(tmp_path: Path, card: dict[str, str]) -> None:
         load_stylizer(str(tmp_path / "w.safetensors"), torch.device("cpu")) if "kind" in card else from_file(
             tmp_path / "w.safetensors"
         )
+
+
+def test_words_of_others_in_a_file_are_none_of_ours(tmp_path: Path) -> None:
+    said = {"architecture": "mobilenetv2", "classes": "1000", "format": "pt"}
+    save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors", metadata=said)
+    assert described(tmp_path / "w.safetensors") is None
 
 
 @pytest.mark.parametrize(

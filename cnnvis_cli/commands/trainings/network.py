@@ -61,7 +61,7 @@ class Classifier:
         self.memory: dict[str, Any] = {"extra_steps": 0, "robust": []}
 
     def _labelled(self, what: str, keep: int) -> Labelled:
-        sources = listed([what], self.config.leave_out)
+        sources = noted(self.job, listed([what], self.config.leave_out))
         labels, _ = labelled(sources, self.config.names, self.classes)
         return Labelled(Corpus(sources, keep=keep), labels)
 

@@ -155,7 +155,9 @@ class Judge:
         """Share of painted pictures whose nearest photograph, among those held out and others, is their own: what is asked
         beside the style, as a texture all over would be recognised too. `likeness`: cosine of their outlines."""
         training = self.training
-        others = [to_square(read(source), VIEW).to(network.device) for source in find_pictures(_PHOTOGRAPHS)[::_EVERY]]
+        held = {source.digest() for source in training.photographs.held.sources}
+        sources = [source for source in find_pictures(_PHOTOGRAPHS)[::_EVERY] if source.digest() not in held]
+        others = [to_square(read(source), VIEW).to(network.device) for source in sources]
         codes = torch.cat([pass_scores.outline(network, one, layer) for one in [*training.views.split(1), *others]])
         own, other = [], []
         for style in training.learning_styles:

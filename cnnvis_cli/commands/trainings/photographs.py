@@ -9,10 +9,10 @@ from torch import Tensor
 from cnnvis_cli.config.train import TrainConfig
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.jobs.job import Job
+from cnnvis_cli.jobs.record import MOST_HASHES
 from cnnvis_cli.pictures.corpus import Corpus, listed
 from cnnvis_cli.pictures.read import PictureFile
 
-_MOST_NOTED = 5000
 VIEW = 144  # side of the pictures that it is judged by
 
 
@@ -41,9 +41,9 @@ class Photographs:
 def noted(job: Job, sources: list[PictureFile]) -> list[PictureFile]:
     """The sources, with their hashes in the record: a result learned from other pictures is made anew. Not of so many that it
     would take longer than a look."""
-    if len(sources) <= _MOST_NOTED:
+    if len(job.inputs.digests) + len(sources) <= MOST_HASHES:
         for source in sources:
-            job.inputs.digest(source)
+            job.inputs.note(source)
     return sources
 
 

@@ -110,7 +110,7 @@ class StylizerTraining:
             )
         for key in ("width", "blocks", "upsample", "norm"):
             has, asked = getattr(before.network.shape, key), getattr(config, key)
-            if key in config.model_fields_set and asked != has:
+            if asked not in (has, type(config).model_fields[key].default):
                 raise UserError(f"{key}={asked}: {config.start} has {key}={has}, and goes on with it. Leave {key}= away.")
         grown = with_more_styles(before.network, len(self.styles))
         if config.only == "style":

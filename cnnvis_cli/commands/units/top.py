@@ -97,6 +97,8 @@ def search(
     if (state := job.resume.get(key)) is not None and state["pictures"] == len(sources):
         found.values, found.places, done = state["values"], state["places"], state["done"]
         job.inputs.skipped.update(state["skipped"])
+        for source in sources[:done]:
+            job.inputs.note(source)
     try:
         with job.track(f"patches of {'the classes' if layer == OUTPUT else layer}", len(sources) - done) as bar:
             for part, pictures in job.inputs.stream_fitted(sources[done:], Shown(network, crop), batch=batch, bar=bar):
