@@ -29,8 +29,9 @@ class ConfigError(UserError):
         super().__init__("\n".join(self.problems))
 
 
-class ChangedError(UserError):
-    """A picture is not the one that the state to go on from was made with: nothing that may be left out."""
+class ChangedError(Exception):
+    """A picture is not the one that the state to go on from was made with (exit 2). No UserError: who leaves out what cannot
+    be read must not leave out this."""
 
 
 class Interrupted(Exception):

@@ -161,8 +161,9 @@ class _Reader:
         for way in ("matrix", "zip"):
             if isinstance(job.get(way), Mapping) and "command" in job[way]:
                 raise ConfigError([f"{place}: {way}: a job has one command: write a job for each."])
-        command = job.get("command") or defaults.get("command")
-        stands = place if job.get("command") or not command else self.unused["command"]
+        own = job.get("command")
+        command = own or defaults.get("command")
+        stands = place if own or not command else self.unused["command"]
         if not isinstance(command, str) or command not in COMMANDS:
             hint = did_you_mean(str(command), COMMANDS) if command else ""
             said = f"no command '{shortened(command)}'.{hint}" if command else "has no `command`."
@@ -175,7 +176,7 @@ class _Reader:
             path = named if there else find_config(str(job["config"]), command)
             settings = {key: _resolved(value, path.resolve().parent) for key, value in read_config_file(path, command).items()}
         settings |= {str(key): _resolved(value, base) for key, value in job.items() if key not in _JOB_KEYS}
-        self.used |= defaults.keys() & {*fields, *(() if job.get("command") else ("command",))}
+        self.used |= defaults.keys() & (fields.keys() if own else {*fields, "command"})
         axes = _axes(place, job, base)
         shared = {key: value for key, value in defaults.items() if key in fields}
         return Entry(place, command, shared, settings, axes, str(job["out"]) if job.get("out") else command)

@@ -13,7 +13,7 @@ import torch
 
 from cnnvis_cli.batch.places import is_address, local_copy, read_result
 from cnnvis_cli.batch.plan import Planned
-from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
+from cnnvis_cli.errors import ChangedError, Interrupted, RunError, UserError, in_words
 from cnnvis_cli.jobs.lock import locked
 from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import Session, make_session
@@ -57,7 +57,7 @@ def execute(job: Planned, session: Session) -> Finished:
             return _execute(job, session)
     except (Interrupted, KeyboardInterrupt) as error:
         return Finished("interrupted", str(error))
-    except (UserError, RunError) as error:
+    except (UserError, ChangedError, RunError) as error:
         return Finished("failed", "\n".join(in_words(error)))
     except Exception as error:
         text = f"{type(error).__name__}: {error}"

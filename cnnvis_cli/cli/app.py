@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 
 from cnnvis_cli import __version__
 from cnnvis_cli.cli.streams import open_streams, silence_stdout
-from cnnvis_cli.errors import Interrupted, RunError, UserError, in_words
+from cnnvis_cli.errors import ChangedError, Interrupted, RunError, UserError, in_words
 from cnnvis_cli.files.atomic import local_folder
 from cnnvis_cli.registry import COMMANDS, config_class
 
@@ -61,12 +61,13 @@ def exit_codes() -> Iterator[None]:
     except BrokenPipeError:  # the reader of stdout has left, e.g. `| head`
         silence_stdout()
         raise typer.Exit(1) from None
-    except (UserError, RunError, Interrupted, KeyboardInterrupt) as error:
+    except (UserError, ChangedError, RunError, Interrupted, KeyboardInterrupt) as error:
         for problem in in_words(error):
             say(problem)
         if os.environ.get("CNNVIS_DEBUG"):
             raise
-        raise typer.Exit(2 if isinstance(error, UserError) else 1 if isinstance(error, RunError) else 130) from None
+        asked_wrongly = isinstance(error, UserError | ChangedError)
+        raise typer.Exit(2 if asked_wrongly else 1 if isinstance(error, RunError) else 130) from None
 
 
 class _TechniqueCommand(TyperCommand):

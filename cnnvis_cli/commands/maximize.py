@@ -14,13 +14,7 @@ from cnnvis_cli.commands.shared.asked import objectives_of
 from cnnvis_cli.commands.shared.canvas import Importance, both, faded, spectrum_of
 from cnnvis_cli.commands.shared.decoding import Decoding
 from cnnvis_cli.commands.shared.described import describe
-from cnnvis_cli.commands.shared.second_opinion import (
-    best_sample,
-    class_score,
-    opinion,
-    second_network,
-    single_class,
-)
+from cnnvis_cli.commands.shared.second_opinion import best_sample, class_score, opinion, second_network, single_class
 from cnnvis_cli.commands.units.facets import Face, face_sheet, faces_of, gram_layer, note_facets
 from cnnvis_cli.commands.units.page import UnitSheet, unit_sheet
 from cnnvis_cli.config.maximize import MaximizeConfig

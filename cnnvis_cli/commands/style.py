@@ -21,7 +21,7 @@ from cnnvis_cli.engine.locality.tiling import Tiled
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim.loop import Loop
-from cnnvis_cli.engine.pixels import luma
+from cnnvis_cli.engine.pixels import eight_bit, luma
 from cnnvis_cli.engine.statistics import Summary
 from cnnvis_cli.engine.synthesis.colors import recolored, with_colors_of
 from cnnvis_cli.engine.synthesis.style import (
@@ -64,7 +64,7 @@ def _grid(config: StyleConfig, job: Job) -> None:
     # The whole list of layers picks the content's: in the paper's figure it stays the same from row to row.
     content = list(config.content_layers) or default_content(list(multiscale.layer_weights(config, network)))
     configs = [config.changed(change) for change in changes]
-    styles = [_style_of(number, changes, configs, job) for number in range(len(changes))]
+    styles = _styles_of(changes, configs, job)
     transfers = [
         Transfer(one.model_copy(update={"content_layers": tuple(content)}), job, network, style)
         for one, style in zip(configs, styles, strict=True)
@@ -74,7 +74,7 @@ def _grid(config: StyleConfig, job: Job) -> None:
         for number, (one, transfer) in enumerate(zip(configs, transfers, strict=True), 1)
     ]
     # A PNG holds these very pixels; they are measured before it is written, as the numbers stand on it.
-    held = [(cell.picture * 255).round() / 255 for cell in made]
+    held = [eight_bit(cell.picture) for cell in made]
     rows = []
     for change, one, cell, picture in zip(changes, transfers, made, held, strict=True):
         timed = {"seconds": round(cell.seconds, 3)} if "method" in grid else {}
@@ -146,16 +146,17 @@ def _plain(value: Any) -> Any:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _style_of(
-    number: int, changes: Sequence[Mapping[str, Any]], configs: Sequence[StyleConfig], job: Job
-) -> list[Tensor] | None:
-    """What a cell is painted in and measured by: where methods are compared, the same for each of them, also where a stylizer
-    brings its own."""
-    if "method" not in changes[number]:
-        return None
-    beside = {key: value for key, value in changes[number].items() if key != "method"}
-    row = [one for change, one in zip(changes, configs, strict=True) if all(change[key] == beside[key] for key in beside)]
-    return style_pass.style_pictures(next((one for one in row if one.in_one_pass), configs[number]), job)
+def _styles_of(changes: list[dict[str, Any]], configs: list[StyleConfig], job: Job) -> Sequence[list[Tensor] | None]:
+    """What each cell is painted in and measured by: where methods are compared, the same for each of them, also where a
+    stylizer brings its own. None: the config's own."""
+    if "method" not in changes[0]:
+        return [None] * len(changes)
+    others = [str([value for key, value in change.items() if key != "method"]) for change in changes]
+    # Of the cells that differ in the method alone one in one pass, if there is any, names the style.
+    naming = dict(zip(others, configs, strict=True))
+    naming |= {other: one for other, one in zip(others, configs, strict=True) if one.in_one_pass}
+    found = {other: style_pass.style_pictures(one, job) for other, one in naming.items()}
+    return [found[other] for other in others]
 
 
 class Transfer:

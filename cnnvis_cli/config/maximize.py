@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cnnvis_cli.config.base import NetworkConfig, Text
 from cnnvis_cli.config.conditions import Condition, above, only_with
+from cnnvis_cli.engine.quoting import QUOTED
 
 Preset = Literal["auto", "erhan2009", "simonyan2014", "yosinski2015", "olah2017", "nguyen2016", "fel2023"]
 
@@ -26,7 +27,6 @@ _FREE_WORDS = (
 _FREE_ON_CANVAS = frozenset(_FREE_WORDS.split())
 _LEAST_CANVAS = 224
 _OF_DIGITS = ("lenet",)
-_QUOTED = re.compile(r"""(?:(?<=^)|(?<=[\s:;*]))(["'])(.*?)\1(?=\s|;|$)""")
 _A_LOGIT = re.compile(r"(?:^|[;+*-])\s*(?:class|logit):")
 _A_CLASS = re.compile(r"\s*(class|contrast|prob):[^;:*+]+")
 
@@ -95,7 +95,7 @@ class MaximizeConfig(NetworkConfig):
     def preset_for(cls, values: Mapping[str, Any]) -> str:
         """fel2023 of classes alone, at the size of a canvas; else olah2017."""
         asked, size = cls._joined(values.get("objective", "")), values.get("size")
-        classes = all(_A_CLASS.fullmatch(part) for part in _QUOTED.sub("quoted", str(asked)).split(";"))
+        classes = all(_A_CLASS.fullmatch(part) for part in QUOTED.sub("quoted", str(asked)).split(";"))
         large = size in (None, "") or (isinstance(size, int) and size >= _LEAST_CANVAS)
         free = values.keys() <= _FREE_ON_CANVAS and values.get("model") not in _OF_DIGITS
         return "fel2023" if classes and large and free else "olah2017"
@@ -217,7 +217,7 @@ class MaximizeConfig(NetworkConfig):
     @property
     def asks_logits(self) -> bool:
         """Whether the objective names the logit of a class."""
-        return _A_LOGIT.search(_QUOTED.sub("quoted", self.objective)) is not None
+        return _A_LOGIT.search(QUOTED.sub("quoted", self.objective)) is not None
 
     @property
     def against_others(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from cnnvis_cli.config.base import NetworkConfig
 from cnnvis_cli.engine.network.network import Network
-from cnnvis_cli.errors import ChangedError, UserError
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.progress import Task
 from cnnvis_cli.jobs.record import Record
 from cnnvis_cli.jobs.resume import Resume
@@ -94,19 +95,13 @@ class Inputs:
 
     def note(self, source: PictureFile) -> None:
         """The hash of a picture that is read elsewhere, or was, in the record; whoever reads it says where that cannot be."""
-        try:
+        with suppress(UserError):
             self.digest(source)
-        except ChangedError:
-            raise
-        except UserError:
-            return
 
     def read_or_skip(self, source: PictureFile) -> Tensor | None:
         """The picture as `read` gives it; None where it cannot be read, which is noted in `skipped`."""
         try:
             return self.read(source)
-        except ChangedError:
-            raise
         except UserError as error:
             self.skipped[str(source.path)] = str(error)
             return None

@@ -7,9 +7,10 @@ from typing import Any
 
 from cnnvis_cli.errors import ChangedError, UserError
 from cnnvis_cli.files.atomic import clear
+from cnnvis_cli.jobs.record import MOST_HASHES
 from cnnvis_cli.pictures.write import read_state, write_state
 
-_PICTURE, _MOST = "picture ", 5000
+_PICTURE = "picture "
 
 
 class Resume:
@@ -50,7 +51,7 @@ class Resume:
     def shows(self, picture: str, digest: str) -> None:
         """Note the SHA-256 of a picture (of the first thousands). ChangedError where the state was computed with another."""
         key = f"{_PICTURE}{picture}"
-        if len(self._weights) < _MOST:
+        if len(self._weights) < MOST_HASHES:
             self._weights[key] = digest
         if self._before.get(key, digest) != digest:
             raise ChangedError(

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +21,7 @@ from cnnvis_cli.jobs.run import run_job
 from cnnvis_cli.jobs.session import Session
 from cnnvis_cli.pictures import read
 from cnnvis_cli.registry import config_class
+from tests.support.noise import noise_folder
 from tests.support.tables import rows
 
 Run = Callable[..., Any]
@@ -105,11 +105,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(cnnvis: Run, collection: 
 def test_another_picture_under_a_state_is_refused_and_all_are_on_record(
     cnnvis: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(6):
-        noise = np.random.default_rng(number).integers(0, 255, (96, 96, 3), np.uint8)
-        Image.fromarray(noise).save(folder / f"{number}.png")
+    folder = noise_folder(tmp_path / "many", 6)
     settings = (f"images={folder}", "layer=relu3_1", "channel=0", "batch=1", "name=top", "-q")
     calls = itertools.count()
     with monkeypatch.context() as patch:

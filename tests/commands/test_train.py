@@ -22,6 +22,7 @@ from cnnvis_cli.networks.load import load_network
 from cnnvis_cli.networks.spec import NetworkSpec
 from cnnvis_cli.pictures.find import find_pictures
 from tests.conftest import Ran
+from tests.support.noise import noise_folder
 from tests.support.words import over
 
 Run = Callable[..., Ran]
@@ -382,10 +383,7 @@ def test_a_painter_goes_on_from_a_file_with_other_styles(cnnvis: Run) -> None:
 def test_paintings_that_cannot_be_used_are_said_and_others_under_a_state_are_refused(
     cnnvis: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "artist"
-    folder.mkdir()
-    for number in range(2):
-        Image.fromarray(np.random.default_rng(number).integers(0, 255, (120, 160, 3), np.uint8)).save(folder / f"{number}.png")
+    folder = noise_folder(tmp_path / "artist", 2, 160, 120)
     Image.new("RGB", (9, 7)).save(folder / "tiny.png")
     (folder / "broken.png").write_text("x")
     settings = over(TINY, *CATS, "kind=painter", f"paintings={folder}", "steps=10", "name=artist")
@@ -408,10 +406,7 @@ def test_paintings_that_cannot_be_used_are_said_and_others_under_a_state_are_ref
 
 
 def test_a_result_learned_from_other_photographs_is_made_anew(cnnvis: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for number in range(3):
-        Image.fromarray(np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    folder = noise_folder(tmp_path / "photographs", 3, 64, 64)
     settings = over(TINY, f"images={folder}", "style=sample:brick", "steps=2", "name=kept", "judged=1")
     assert cnnvis("train", *settings).code == 0
     before = weights("kept").stat().st_mtime_ns
@@ -425,10 +420,7 @@ def test_a_result_learned_from_other_photographs_is_made_anew(cnnvis: Run, tmp_p
 
 def test_a_photograph_is_no_rival_of_itself_and_a_link_to_nothing_is_left_out(cnnvis: Run, tmp_path: Path) -> None:
     held = find_pictures("sample:caltech")[0].path
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for name in ("coffee", "rocket"):
-        Image.fromarray(np.random.default_rng(len(name)).integers(0, 255, (96, 96, 3), np.uint8)).save(folder / f"{name}.png")
+    folder = noise_folder(tmp_path / "photographs", 2)
     (folder / "nowhere.jpg").symlink_to("/nowhere.jpg")
     settings = over(TINY, f"images={folder}", f"held_out={held}", "style=sample:brick", "steps=2", "name=own")
     ran = cnnvis("train", *settings)

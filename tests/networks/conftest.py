@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from cnnvis_cli.pictures.find import find_pictures
+from cnnvis_cli.pictures.read import read, to_square
 from tests.support.server import Server
 
 
@@ -23,3 +26,9 @@ def serve() -> Iterator[Callable[..., Server]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Tensor]:
+    """Of the test split of Caltech-101, a class each."""
+    return [to_square(read(source), 144) for source in find_pictures("sample:caltech")[::8]]

@@ -14,8 +14,7 @@ from cnnvis_cli.engine.synthesis.style import other_layers, summarize
 from cnnvis_cli.networks.load import load_network
 from cnnvis_cli.networks.spec import NetworkSpec
 from cnnvis_cli.networks.stylizers import StylizerFile, load_stylizer
-from cnnvis_cli.pictures.find import find_pictures
-from cnnvis_cli.pictures.read import read, resize, sample, to_square
+from cnnvis_cli.pictures.read import read, resize, sample
 
 PAINTINGS = ("starry_night", "great_wave", "composition_vii", "shipwreck")
 
@@ -23,11 +22,6 @@ PAINTINGS = ("starry_night", "great_wave", "composition_vii", "shipwreck")
 @pytest.fixture(scope="module")
 def painter() -> StylizerFile:
     return load_stylizer("painter", torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def photographs() -> list[Tensor]:
-    return [to_square(read(source), 144) for source in find_pictures("sample:caltech")[::8]]
 
 
 def paint(file: StylizerFile, picture: Tensor) -> Tensor:

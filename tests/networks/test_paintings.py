@@ -14,8 +14,7 @@ from cnnvis_cli.engine.synthesis.pass_scores import blob, checkerboard
 from cnnvis_cli.engine.synthesis.passes import stylized
 from cnnvis_cli.engine.synthesis.style import other_layers, summarize
 from cnnvis_cli.networks.stylizers import StylizerFile, load_stylizer
-from cnnvis_cli.pictures.find import find_pictures
-from cnnvis_cli.pictures.read import read, resize, to_square
+from cnnvis_cli.pictures.read import resize
 from tests.conftest import Ran
 
 NAMES = ["starry_night", "great_wave", "composition_vii", "shipwreck"]
@@ -24,12 +23,6 @@ NAMES = ["starry_night", "great_wave", "composition_vii", "shipwreck"]
 @pytest.fixture(scope="module")
 def paintings() -> StylizerFile:
     return load_stylizer("paintings", torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def photographs() -> list[Tensor]:
-    """Of the test split of Caltech-101, a class each."""
-    return [to_square(read(source), 144) for source in find_pictures("sample:caltech")[::8]]
 
 
 def paint(file: StylizerFile, picture: Tensor, style: int) -> Tensor:

@@ -22,7 +22,7 @@ from cnnvis_cli.config.base import CollectionConfig
 from cnnvis_cli.engine.network.activations import feature_vectors, penultimate
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.pixels import to_bytes
-from cnnvis_cli.errors import ChangedError, Interrupted, UserError
+from cnnvis_cli.errors import Interrupted, UserError
 from cnnvis_cli.files.atomic import make_folder
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.jobs.record import safe_name
@@ -100,8 +100,6 @@ def _digest(job: Job, source: PictureFile) -> str:
     job.check_interrupt()
     try:
         return job.inputs.digest(source)
-    except ChangedError:
-        raise
     except UserError as error:
         job.inputs.skipped[str(source.path)] = str(error)
         return ""

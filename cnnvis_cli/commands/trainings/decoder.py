@@ -19,6 +19,7 @@ from cnnvis_cli.engine.learning.decoding import DecodingLoss, calibrate
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
 from cnnvis_cli.engine.learning.randomness import Shuffled, drawn
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.synthesis.inversion import psnr, similarity
 from cnnvis_cli.engine.synthesis.style import stride, style_layers
 from cnnvis_cli.errors import UserError
@@ -131,7 +132,7 @@ class DecoderTraining:
             for view in views.split(1):
                 codes = self.loss.codes(view)
                 rows.append(decoder(codes[level], level, beside=codes if decoder.shape.skips else None))
-            made.append((torch.cat(rows).clamp(0, 1) * 255).round() / 255)
+            made.append(eight_bit(torch.cat(rows).clamp(0, 1)))
         return made
 
     def scores(self, decoder: Decoder) -> dict[str, Any]:

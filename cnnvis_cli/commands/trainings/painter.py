@@ -17,7 +17,7 @@ from cnnvis_cli.engine.learning.loop import Learning
 from cnnvis_cli.engine.learning.painter import PainterLoss
 from cnnvis_cli.engine.learning.randomness import drawn
 from cnnvis_cli.engine.network.activations import activations
-from cnnvis_cli.errors import ChangedError, UserError
+from cnnvis_cli.errors import UserError
 from cnnvis_cli.jobs.job import Job
 from cnnvis_cli.pictures.corpus import Corpus, listed
 
@@ -45,8 +45,6 @@ class PainterTraining(StylizerTraining):
         for source in sources:
             try:
                 found = self._style(source)
-            except ChangedError:
-                raise
             except UserError as error:
                 if len(sources) == 1:
                     raise

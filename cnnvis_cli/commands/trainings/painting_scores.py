@@ -19,6 +19,7 @@ from cnnvis_cli.engine.optim.evaluate import value_gradient
 from cnnvis_cli.engine.optim.loop import Loop, synthesize
 from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.optim.parameterizations import Pixels
+from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis import pass_scores
 from cnnvis_cli.engine.synthesis.style import other_layers, summarize
@@ -191,7 +192,7 @@ class Judge:
             began = time.perf_counter()
             outcome = synthesize(loop)
             seconds += time.perf_counter() - began
-            results.append((outcome.pictures[0] * 255).round() / 255)
+            results.append(eight_bit(outcome.pictures[0]))
             passed = [step for step, value in enumerate(outcome.means) if -value <= reached[row].item()]
             worth.append(float(passed[0] if passed else self.config.compare))
         steps = self.config.compare * len(styles)

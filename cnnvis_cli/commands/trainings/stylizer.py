@@ -17,11 +17,12 @@ from cnnvis_cli.config.base import NetworkConfig, stem
 from cnnvis_cli.config.train import TrainConfig, not_of
 from cnnvis_cli.engine.generators.stylizer import Stylizer, StylizerShape, only_styles, with_more_styles
 from cnnvis_cli.engine.learning.loop import Learned, Learner, Learning
-from cnnvis_cli.engine.learning.painting import PaintingLoss
+from cnnvis_cli.engine.learning.painting import OFFSETS, PaintingLoss, cut
 from cnnvis_cli.engine.learning.randomness import drawn
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded, pooled
 from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.pixels import eight_bit
 from cnnvis_cli.engine.statistics import STATISTICS, Summary
 from cnnvis_cli.engine.synthesis.style import balance, stride, style_layers, summarize
 from cnnvis_cli.errors import SizeError, UserError
@@ -33,7 +34,6 @@ from cnnvis_cli.pictures.sheet import sheet
 
 _ROWS = 4
 _COLUMNS = 6  # of the way there, each after twice as many steps
-_OFFSETS = 8
 _LICENCE = "MIT, where the style's picture allows it"
 
 
@@ -72,12 +72,12 @@ class StylizerTraining:
 
     def _check_crops(self) -> None:
         for side in self.config.size:
-            shown = torch.zeros(1, 3, side - _OFFSETS, side - _OFFSETS, device=self.job.inputs.device)
+            shown = torch.zeros(1, 3, side - OFFSETS, side - OFFSETS, device=self.job.inputs.device)
             try:
                 with torch.no_grad():
                     activations(self.encoder, shown, [*self.layers, *self.content_layers])
             except SizeError as error:
-                raise UserError(f"size={side}: the network is shown {_OFFSETS} px less of each crop, and {error}") from None
+                raise UserError(f"size={side}: the network is shown {OFFSETS} px less of each crop, and {error}") from None
 
     def _style(self, source: PictureFile) -> tuple[Tensor, str]:
         picture = self.job.inputs.read(source)
@@ -180,9 +180,8 @@ class StylizerTraining:
         made = self.stylizer(pictures, shares).float()
         # The loss network's pools see each picture at another offset: at a fixed one the stylizer learns to paint for their
         # lattice, which is seen as dots.
-        down, right = torch.randint(0, _OFFSETS, (2,), generator=drawn(config.seed, step, "offset")).tolist()
-        seen = slice(down, side - _OFFSETS + down), slice(right, side - _OFFSETS + right)
-        terms = self.loss.terms(made[..., seen[0], seen[1]], pictures[..., seen[0], seen[1]], styles)
+        seen, content = (cut(one, drawn(config.seed, step, "offset")) for one in (made, pictures))
+        terms = self.loss.terms(seen, content, styles)
         return {name: term.mean() for name, term in terms.items()}
 
     # How it is judged
@@ -192,7 +191,7 @@ class StylizerTraining:
         """Validation pictures as their files would hold them."""
         shares = module.mixed(torch.tensor(styles, device=views.device))
         made = [module(view[None], share[None]) for view, share in zip(views, shares, strict=True)]
-        return (torch.cat(made) * 255).round() / 255
+        return eight_bit(torch.cat(made))
 
     @property
     def rows(self) -> list[tuple[int, int]]:

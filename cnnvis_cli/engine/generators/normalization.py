@@ -33,6 +33,12 @@ def deviation(variance: Tensor) -> Tensor:
     return (variance + floor).sqrt()
 
 
+def normalized(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W), each channel of each picture without its mean and in units of its deviation."""
+    mean, variance = moments(maps)
+    return (maps - mean[:, :, None, None]) / deviation(variance)[:, :, None, None]
+
+
 class Held:
     """Statistics of the pictures before: for films, whose frames would flicker with statistics of their own.
 

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cnnvis_cli.engine.generators.normalization import normalized
 from cnnvis_cli.engine.generators.stylizer import Stylizer
-from cnnvis_cli.engine.learning.painting import lattice
+from cnnvis_cli.engine.learning.painting import cut, lattice
 
 _COPY = 30.0  # weight of the pixels, so that losses are of one size before and after
 _POOL = 10  # pixels of a mean that the transformed image keeps
@@ -24,7 +25,6 @@ _KEPT = 0.95  # of what is known of the critic's success from step to step
 # The critic's success from which it waits for the painter, and below which the painter does not listen to it: neither runs
 # away. A term is left out, not made small: Adam would take the rate back up.
 _STRONG, _WEAK = 0.85, 0.6
-_OFFSETS = 8  # pixels: at a fixed place the painter learns to paint for the lattice of the critic's strides and pools
 # Of what is painted, before it is encoded again: a content hidden in what nobody sees is lost.
 _NOISE = 0.02
 
@@ -54,7 +54,7 @@ class PainterLoss:
         """Weighted scalars for photographs (B, 3, H, W) and patches of paintings (N, 3, H, W). `generator` (CPU) draws what is
         cut and the noise."""
         made, code, shares = self._paint(photographs)
-        terms = self._opinions(*(_cut(one, generator) for one in (made, paintings, photographs)))
+        terms = self._opinions(*(cut(one, generator) for one in (made, paintings, photographs)))
         if self.even:
             terms["lattice"] = self.even * lattice(made).mean()
         if self.content:
@@ -89,23 +89,9 @@ class PainterLoss:
         return self.painter.decode(code, shares)[..., :height, :width], code, shares
 
     def _own_distance(self, made: Tensor, code: Tensor, shares: Tensor) -> Tensor:
-        """Style-aware: of the code of what was made from the code of the photograph, each channel in its own units."""
-        return (_normalized(self.painter.encode(made, shares)) - _normalized(code)).abs().mean()
-
-
-def _normalized(code: Tensor) -> Tensor:
-    """A code (B, C, H, W) without means and contrasts of its channels: otherwise the encoder makes the code a constant with a
-    little content on it, and any two pictures are near each other."""
-    centred = code - code.mean((2, 3), keepdim=True)
-    power = centred.square()
-    return centred / (power.mean((2, 3), keepdim=True) + 1e-3 * power.mean() + 1e-6).sqrt()
-
-
-def _cut(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """All but `_OFFSETS` rows and columns, those at the sides."""
-    down, right = torch.randint(0, _OFFSETS, (2,), generator=generator).tolist()
-    height, width = pictures.shape[-2] - _OFFSETS, pictures.shape[-1] - _OFFSETS
-    return pictures[..., down : down + height, right : right + width]
+        """Style-aware: of the code of what was made from the code of the photograph, without means and contrasts of channels:
+        otherwise the encoder makes the code a constant with a little content on it, and any two pictures are near."""
+        return (normalized(self.painter.encode(made, shares)) - normalized(code)).abs().mean()
 
 
 def critic_loss(

@@ -18,6 +18,9 @@ from cnnvis_cli.engine.optim.objectives import total_variation
 from cnnvis_cli.engine.statistics import Statistic, Summary
 from cnnvis_cli.engine.synthesis.style import Region, StyleLoss, content_features
 
+# Pixels: who judges sees each picture at another place; at a fixed one it is painted for the lattice of the strides and pools.
+OFFSETS = 8
+
 
 def lattice(pictures: Tensor, window: int = 44) -> Tensor:
     """(B,) the share of the fine detail of pictures (B, C, H, W) that repeats every four pixels, as checkerboards do.
@@ -36,6 +39,13 @@ def lattice(pictures: Tensor, window: int = 44) -> Tensor:
     fine = fine[..., : rows * tall, : columns * wide]
     tiles = fine.reshape(len(fine), channels, rows, tall // 4, 4, columns, wide // 4, 4)
     return tiles.mean((3, 6)).square().mean((1, 2, 3, 4, 5)) / fine.square().mean((1, 2, 3)).clamp_min(1e-8)
+
+
+def cut(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """All but `OFFSETS` rows and columns of pictures (B, C, H, W), those at the sides."""
+    down, right = torch.randint(0, OFFSETS, (2,), generator=generator).tolist()
+    height, width = pictures.shape[-2] - OFFSETS, pictures.shape[-1] - OFFSETS
+    return pictures[..., down : down + height, right : right + width]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from cnnvis_cli.engine.network.layers import Layer
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.optim import objectives
 from cnnvis_cli.engine.optim.objectives import Objective
+from cnnvis_cli.engine.quoting import QUOTED
 
 KINDS = ("channel", "neuron", "layer", "direction", "class", "logit", "prob", "contrast")
 _OF_CLASSES = {
@@ -74,10 +75,6 @@ _MANY, _MANY_TERMS = 10_000, 100
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
-# A quoted name: the quotes stand where a name can begin and end, so that an apostrophe within a name is none.
-_QUOTED = re.compile(r"""(?:(?<=^)|(?<=[\s:;*]))(["'])(.*?)\1(?=\s|;|$)""")
-
-
 def _split(text: str, separator: str) -> list[str]:
     """`re.split`, but for what stands in quotes."""
     kept: list[str] = []
@@ -86,7 +83,7 @@ def _split(text: str, separator: str) -> list[str]:
         kept.append(match[0])
         return f"\0{len(kept) - 1}\0"
 
-    parts = re.split(separator, _QUOTED.sub(hide, text))
+    parts = re.split(separator, QUOTED.sub(hide, text))
     return [re.sub(r"\0([0-9]+)\0", lambda match: kept[int(match[1])], part) for part in parts]
 
 
@@ -120,7 +117,7 @@ def _term(text: str, context: _Context) -> list[Objective]:
         raise UserError(f"'{shortened(atom)}' is no objective. It begins with one of {', '.join(k + ':' for k in KINDS)}")
     if not math.isfinite(weight):
         raise UserError(f"'{shortened(text)}' has a weight that is too large.")
-    quoted, rest = bool(_QUOTED.fullmatch(rest.strip())), rest.strip().strip("'\"")
+    quoted, rest = bool(QUOTED.fullmatch(rest.strip())), rest.strip().strip("'\"")
     if quoted and kind in _OF_CLASSES:
         rest = str(context.network.class_index(rest))
     found = _classes(kind, rest, context) if kind in _OF_CLASSES else _units(kind, rest, context)

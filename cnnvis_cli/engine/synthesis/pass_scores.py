@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnvis_cli.engine.generators.normalization import normalized
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.network import Network
 from cnnvis_cli.engine.pixels import luma
@@ -59,10 +60,7 @@ def border(network: Network, picture: Tensor, layers: Sequence[str], width: int 
 def outline(network: Network, picture: Tensor, layer: str) -> Tensor:
     """(1, N) where a layer answers in a picture, whatever the colours and the contrast: its maps, each less its mean, in units
     of its spread, made to length one."""
-    maps = activations(network, picture, [layer])[layer]
-    centred = maps - maps.mean((2, 3), keepdim=True)
-    spread = centred.square().mean((2, 3), keepdim=True)
-    return F.normalize((centred / (spread + 1e-3 * spread.mean() + 1e-12).sqrt()).flatten(1), dim=1)
+    return F.normalize(normalized(activations(network, picture, [layer])[layer]).flatten(1), dim=1)
 
 
 def blob(picture: Tensor, window: int = 16) -> float:
