@@ -30,6 +30,7 @@ from cnnvis_cli.pictures.write import has_video, need_video, to_image
 
 # Where a side is longer than so many tiles, the picture is evaluated in tiles.
 _TILES = 2
+_LAYER = "relu4_1"
 
 
 def run(config: DreamConfig, job: Job) -> None:
@@ -71,16 +72,16 @@ def _objectives(config: DreamConfig, job: Job, network: Network) -> list[Objecti
 
 
 def _objective_of(config: DreamConfig, job: Job, network: Network) -> str:
-    """What is asked for. The default where a network has no layer of that name: as in DeepDream the last whole block at the
-    second smallest size of its maps (layers inside of blocks may have few channels); of a network of one size its middle layer.
+    """What is asked for; by default a VGG's relu4_1. Elsewhere, as in DeepDream, the last whole block at the second smallest
+    size of maps (layers inside of blocks may have few channels); of a network of one size its middle layer.
     """
-    default = DreamConfig.model_fields["objective"].default
-    name = default.partition(":")[2]
-    if config.objective != default or name in network.layers or name in network.aliases:
+    if config.objective:
         return config.objective
+    if _LAYER in network.layers or _LAYER in network.aliases:
+        return f"layer:{_LAYER}"
     ends = [end for end in block_ends(network) if network.layer(end).spatial and max(network.layer(end).shape[1:]) > 1]
     chosen = ends[-2] if len(ends) > 1 else middle_layer(network)
-    job.say(f"cnnvis: {network.name} has no {name}: its layer {chosen} dreams (layer=NAME chooses)")
+    job.say(f"cnnvis: {network.name} has no {_LAYER}: its layer {chosen} dreams (layer=NAME chooses)")
     return f"layer:{chosen}"
 
 

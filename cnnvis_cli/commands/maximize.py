@@ -257,20 +257,25 @@ def _save(
             return {}
         return opinion(second, _views(config, second, picture), network.class_name(index))
 
+    # The rival of a picture that began as another: what the second network sees in that one.
+    began = [
+        seen(unit, unit.start) if unit.start is not None and config.start not in ("grey", "zero") else {} for unit in units
+    ]
     captions = [
-        _caption(unit, still, seen(unit, eight_bit(picture)), alone=len(units) == 1)
-        for unit, still, picture in zip(units, silent, pictures.split(1), strict=True)
+        _caption(unit, still, seen(unit, eight_bit(picture)), before, alone=len(units) == 1)
+        for unit, still, picture, before in zip(units, silent, pictures.split(1), began, strict=True)
     ]
     saved = _saved(config, job, network, units, pictures, captions)
     if len(units) > 1 and (units[0].face or config.diversity > 1):
         found = [unit.objective for unit in units]
         note_facets(job, network, found, saved, [unit.face for unit in units], config.diversity_layer)
     rows = []
-    for unit, picture, start in zip(units, saved, starts.tolist(), strict=True):
+    for unit, picture, start, before in zip(units, saved, starts.tolist(), began, strict=True):
         views = _views(config, network, picture)
         value = score(network, unit.objective, views).mean().item()
         row = {"objective": unit.objective.label, "value": value, "start": start}
-        rows.append(row | class_score(network, unit.objective, views) | seen(unit, picture))
+        row |= class_score(network, unit.objective, views) | seen(unit, picture)
+        rows.append(row | {f"start_{key}": said for key, said in before.items() if key != "seen_by"})
     job.scores.update(
         rows[0] if len(rows) == 1 else {"mean_value": float(np.mean([row["value"] for row in rows])), "pictures": rows}
     )
@@ -293,14 +298,17 @@ def _page(
     return sheet(list(shown), captions, columns=config.columns)
 
 
-def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], *, alone: bool) -> str:
-    """What a tile is asked for (alone, the line under the figure says it), and what a second network sees in it."""
+def _caption(unit: Wanted, still: bool, opinion: dict[str, Any], before: dict[str, Any], *, alone: bool) -> str:
+    """What a tile is asked for (alone, the line under the figure says it), and what a second network sees in it, and saw
+    `before`."""
     lines = [] if alone else [unit.caption]
     if still:
         lines.append("(never active)")
     if opinion.get("seen_probability") is not None:
         seen, share = opinion["seen_as"].partition(",")[0], f"{opinion['seen_probability']:.0%}"
         lines += [f"seen as {seen} {share}"] if opinion["seen_rank"] == 1 else [f"seen as {seen}", f"(asked for: {share})"]
+    if before.get("seen_probability") is not None:
+        lines.append(f"(its start: {before['seen_probability']:.0%})")
     return "\n".join(lines)
 
 

@@ -26,7 +26,8 @@ class DreamConfig(NetworkConfig):
 
     image: Text = Field("sample:coffee", description="picture to dream on: a file, sample:NAME, or noise")
     objective: Text = Field(
-        "layer:relu4_1", description="what to raise, as in maximize, sums too; layer=NAME is short for layer:NAME"
+        "",
+        description="what to raise, as in maximize, sums too; layer=NAME is short for layer:NAME; relu4_1 or its like if empty",
     )
     layers: TextList = Field((), description="instead: these layers, one picture each on a sheet; all: every one")
     guide: Text = Field("", description="picture whose features the objective's layers are to find (file or sample:NAME)")
@@ -67,4 +68,5 @@ class DreamConfig(NetworkConfig):
 
     def words(self) -> list[str]:
         guide = [f"guide-{stem(self.guide)}"] if self.guide else []
-        return [self.model, stem(self.image), "-".join(self.layers) or self.objective, *guide]
+        asked = "-".join(self.layers) or self.objective
+        return [self.model, stem(self.image), *([asked] if asked else []), *guide]

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import IMAGES, activations
@@ -152,15 +152,27 @@ def trunk(network: Network) -> list[str]:
     What only reshapes or drops nothing at test time (flatten, dropout, identity) is left out.
     """
     idle = ("Flatten", "Dropout", "Identity")
-    modules = dict(network.module.named_modules())
+    opened = {name for name, module in network.module.named_modules() if name and _opened(network, name, module)}
     found: list[str] = []
     for name, layer in network.layers.items():
-        parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
-        whole = all(type(modules[parent]).__name__ == "Sequential" for parent in parents)
-        container = type(modules[name]).__name__ == "Sequential"
-        if whole and not container and layer.kind not in idle:
+        parents = {name[:i] for i, letter in enumerate(name) if letter == "."}
+        if parents <= opened and name not in opened and layer.kind not in idle:
             found.append(name)
     return found
+
+
+def _opened(network: Network, name: str, module: nn.Module) -> bool:
+    """Whether a module is no block, but holds some: a sequence, a list that is never called itself, or a network in the
+    network: inside of it maps shrink more than once, or it has most layers and gives the answer."""
+    if type(module) is nn.Sequential or (name not in network.layers and any(module.children())):
+        return True
+    names = list(network.layers)
+    inner = [layer for other, layer in network.layers.items() if other.startswith(f"{name}.")]
+    octaves = {
+        round(math.log2(network.size / max(sides))) for _, *sides in (x.shape for x in inner if x.spatial) if max(sides) > 1
+    }
+    answers = all(name.startswith(f"{after}.") for after in names[names.index(name) + 1 :])
+    return len(octaves) > 2 or (answers and 2 * len(inner) > len(names))
 
 
 def block_ends(network: Network) -> list[str]:

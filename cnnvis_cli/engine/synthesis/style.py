@@ -6,12 +6,13 @@ Gatys, Ecker and Bethge 2015 (both papers), with statistics of choice, several s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.locality.receptive_field import receptive_fields
@@ -135,12 +136,12 @@ class StyleLoss:
         return pooled[rows[:, None], cols]
 
 
-_NOT_STATISTICS = ("Conv", "BatchNorm", "Pool", "Dropout", "Identity", "Sequential", "Padding")
+_NOT_STATISTICS = ("Conv", "Norm", "Linear", "Pool", "Dropout", "Identity", "Pad")
 
 
 def style_layers(network: Network) -> list[str]:
     """Gatys' relu1_1 ... relu5_1 where a network has them; else, at each of its sizes of maps, the first widest layer
-    that is no convolution, normalization or pool."""
+    that is no convolution, normalization, pool or padding."""
     gatys = [f"relu{block}_1" for block in range(1, 6)]
     if all(name in network.layers or name in network.aliases for name in gatys):
         return gatys
@@ -167,17 +168,25 @@ def _widest(layers: Sequence[Layer]) -> list[str]:
 
 
 def _by_size(network: Network) -> list[list[Layer]]:
-    """Layers with statistics for each side of maps, large maps first. Maps of one position are left out, and maps of the
-    classes (SqueezeNet's last ones): they say what is where, not how it is painted, and would outweigh all others."""
+    """Layers with statistics for each size of maps, by halvings of the picture's (convolutions that lose a border do not make
+    another), large maps first. Maps of one position are left out, and maps of the classes (SqueezeNet's last ones): they say
+    what is where, not how it is painted, and would outweigh all others."""
     sizes: dict[int, list[Layer]] = {}
     answers = network.class_count
     for layer in network.layers.values():
         usable = layer.spatial and layer.shape[1] > 1 and layer.channels != answers
-        if usable and not any(word in layer.kind for word in _NOT_STATISTICS):
-            sizes.setdefault(layer.shape[1], []).append(layer)
+        if usable and not _linear(network.module.get_submodule(layer.name), layer.kind):
+            sizes.setdefault(round(math.log2(network.size / layer.shape[1])), []).append(layer)
     if not sizes:
         raise UserError(f"{network.name} has no maps to take statistics of.")
-    return [sizes[side] for side in sorted(sizes, reverse=True)]
+    return [sizes[halvings] for halvings in sorted(sizes)]
+
+
+def _linear(module: nn.Module, kind: str) -> bool:
+    """Whether a module is a step before a nonlinearity, or a sequence whose last one stands for it. One that holds others (a
+    convolution with its functional ReLU) is what it gives."""
+    step = not any(module.children()) and any(word in kind for word in _NOT_STATISTICS)
+    return step or isinstance(module, nn.Sequential | nn.Conv2d | nn.ConvTranspose2d | nn.Identity)
 
 
 def stride(network: Network, layer: str) -> int:

@@ -15,6 +15,9 @@ from cnnvis_cli.engine.optim.objectives import Activations, Objective, Term, div
 # How strongly a facet's direction pulls, in standard deviations of the objective over the pictures in the clusters; and where,
 # as a share of the layers with maps: deeper, noise satisfies it, further down it is a matter of colours alone.
 PULL, DEPTH = 20.0, 0.7
+# A face is that of several pictures: fewer are a picture or two that lie apart, and a start that is one photograph is already
+# what is asked for. So many pictures for each cluster are looked at where there are as many, however few `share` would leave.
+LEAST, ENOUGH = 3, 15
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,11 @@ class Facet:
 def facets_of(
     network: Network, objective: Objective, pictures: Tensor, clusters: int, *, seed: int, share: float = 0.5, batch: int = 64
 ) -> list[Facet]:
-    """The `share` of pictures (N, 3, H, W) that the objective likes most, in clusters, the largest first.
+    """The `share` of pictures (N, 3, H, W) that the objective likes most, or `ENOUGH` of them, in clusters, the largest first.
 
     Clusters are k-means on the 50 first principal components of the network's penultimate features; the paper embeds them
-    by t-SNE first, which for so few pictures makes no difference.
+    by t-SNE first, which for so few pictures makes no difference. Pictures that lie apart from all others are left out.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-
     layer, middle = penultimate(network), _layer_of_pull(network)
     found, vectors, pulled = [], [], []
     for part in pictures.split(batch):
@@ -61,17 +61,33 @@ def facets_of(
         vectors.append(_pooled(acts[layer]))
         pulled.append(_pooled(acts[middle]))
     values = torch.cat(found)
-    best = values.argsort(descending=True)[: max(clusters, round(share * len(pictures)))].cpu()
-    features = torch.cat(vectors).cpu()[best]
-    components = PCA(min(50, *features.shape), random_state=seed % 2**32).fit_transform(features.numpy())
-    labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed % 2**32).fit_predict(components))
-    groups = [best[labels == cluster] for cluster in labels.bincount(minlength=clusters).argsort(descending=True)]
+    best = values.argsort(descending=True)[: max(ENOUGH * clusters, round(share * len(pictures)))].cpu()
+    groups = [best[places] for places in _clusters(torch.cat(vectors).cpu()[best], clusters, seed % 2**32)]
+    best = torch.cat(groups)
     means = torch.stack([torch.cat(pulled)[group.to(pictures.device)].mean(0) for group in groups])
     weight = PULL * float(values[best].std(correction=0))
     return [
         Facet(pictures[group].mean(0), group.tolist(), middle, means.mean(0), mean - means.mean(0), weight)
         for group, mean in zip(groups, means, strict=True)
     ]
+
+
+def _clusters(features: Tensor, clusters: int, seed: int) -> list[Tensor]:
+    """The places of features (N, D) in each of the clusters, in their order, the largest cluster first. What lies apart, fewer
+    than `LEAST` together, is left out as long as there are enough others."""
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    left = torch.arange(len(features))
+    while True:
+        kept = features[left]
+        components = PCA(min(50, *kept.shape), random_state=seed).fit_transform(kept.numpy())
+        labels = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed).fit_predict(components)).long()
+        sizes = labels.bincount(minlength=clusters)
+        near = sizes[labels] >= LEAST
+        if near.all() or int(near.sum()) < LEAST * clusters:
+            return [left[labels == cluster] for cluster in sizes.argsort(descending=True, stable=True)]
+        left = left[near]
 
 
 def _pooled(acts: Tensor) -> Tensor:

@@ -125,3 +125,49 @@ def test_trunk_keeps_blocks_whole_and_ends_them_where_maps_shrink(minivgg: Netwo
     assert names[:4] == ["features.0", "features.1", "features.2", "features.3"]
     assert "features.3.squeeze" not in names
     assert "classifier" not in names
+
+
+class _Listed(nn.Module):
+    """Two blocks in a list, as many networks outside of torchvision keep them, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([_Residual(3, 8), _Residual(8, 16)])
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+class _Residual(nn.Module):
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.conv, self.skip = nn.Conv2d(into, out, 3, stride=2, padding=1), nn.Conv2d(into, out, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu() + self.skip(x)
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def test_lists_of_blocks_and_a_network_in_a_network_are_opened_and_blocks_are_not() -> None:
+    listed = Network.frozen("listed", _Listed().eval(), Preprocessing(size=32, resize=32))
+    assert trunk(listed) == ["blocks.0", "blocks.1", "head"]
+    assert block_ends(listed) == ["blocks.0", "blocks.1", "head"]
+    wrapped = Network.frozen("wrapped", _Wrapped(_Wrapped(_Listed())).eval(), Preprocessing(size=32, resize=32))
+    assert trunk(wrapped) == [f"net.net.{name}" for name in trunk(listed)]
+    torchvision = pytest.importorskip("torchvision")
+    for make in (torchvision.models.resnet18, torchvision.models.densenet121):
+        plain, inside = (
+            Network.frozen("theirs", module.eval(), Preprocessing(size=64, resize=64)) for module in (make(), _Wrapped(make()))
+        )
+        assert trunk(inside) == [f"net.{name}" for name in trunk(plain)]
