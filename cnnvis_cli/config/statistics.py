@@ -14,7 +14,7 @@ from cnnvis_cli.config.conditions import Condition
 # What only the optimizer of statistics reads.
 OF_STATISTICS = (
     *("statistic", "style_layers", "layer_weights", "smooth", "pooling", "padding", "bleed", "tv", "update", "rate", "average"),
-    *("steps", "smallest", "budget", "tile"),
+    *("parameterization", "steps", "smallest", "budget", "tile"),
 )
 WITHOUT_BUDGET = Condition("budget", (None,), words="runs without budget, which picks them", instead="beside a budget")
 
@@ -43,7 +43,8 @@ class StatisticsConfig(NetworkConfig):
     style_layers: TextList = Field((), description="layers whose statistics count; relu1_1 to relu5_1 or their like if empty")
     layer_weights: NumberList = Field((), description="their weights; equal if empty")
     smooth: bool | None = Field(
-        None, description="softmax of activations first (Wang et al. 2021); on for ResNets and their like if not given"
+        None,
+        description="softmax of activations first (Wang et al. 2021); if not given on for pixels of ResNets and their like",
     )
     pooling: Literal["auto", "max", "average"] = Field(
         "auto", description="average: smoother gradients (Gatys); auto: where the network's pools overlap, else max"
@@ -55,6 +56,10 @@ class StatisticsConfig(NetworkConfig):
     tv: float = Field(0.5, ge=0, description="weight of the total variation")
     update: Literal["auto", "lbfgs", "adam"] = Field(
         "auto", description="auto: lbfgs, but adam where every step sees something else (sliced) or in tiles"
+    )
+    parameterization: Literal["fourier", "pixels"] = Field(
+        "pixels",
+        description="what lbfgs changes; fourier: strokes come before grain (Olah et al. 2017); adam changes pixels",
     )
     rate: float | None = Field(None, gt=0, description="step size; 1 for lbfgs, 0.03 for adam")
     average: float = Field(

@@ -60,6 +60,10 @@ class StyleConfig(StatisticsConfig):
     colors: Literal["style", "content", "histogram"] = Field(
         "style", description="content: the content's chroma; histogram: the style recoloured like the content first"
     )
+    parameterization: Literal["fourier", "pixels"] = Field(
+        "fourier",
+        description="what lbfgs changes; fourier: strokes come before grain (Olah et al. 2017); adam changes pixels",
+    )
     tv: float = Field(2.0, ge=0, description="weight of the total variation: less leaves coloured grain in smooth areas")
     start: Text = Field("content", description="content, noise, style, stylizer (its pass), or a picture (file or sample:NAME)")
     method: Literal["optimize", "feedforward", "adain", "wct", "transport", "histogram"] = Field(
