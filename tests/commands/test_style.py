@@ -247,3 +247,16 @@ def test_a_grid_is_named_by_what_it_spans_and_a_cell_by_its_own_values() -> None
     ]
     assert [lines[0] for lines in shown] == ["layers to relu2_1", "layers relu1_1+relu4_1", "style flower+brick"]
     assert shown[0][1:] == ["style left 50%", "content 1.25"]
+
+
+def test_coefficients_of_waves_leave_less_grain_than_pixels(cnnvis: Run) -> None:
+    """On a network whose first convolution strides, pixels of one residue hear the same gradient: a lattice."""
+    grain = {}
+    for way in ("fourier", "pixels"):
+        settings = ("model=resnet18", "weights=random", "smooth=false", "size=96", "smallest=96", "steps=25", "tv=0")
+        ran = cnnvis("style", *settings, "-q", f"parameterization={way}", f"name={way}")
+        assert ran.code == 0, ran.err
+        assert ran.sidecar["scores"]["style_ratio"] < 0.7
+        picture = np.asarray(Image.open(ran.files[0]).convert("L"), dtype=float)
+        grain[way] = np.abs(picture[1:-1, 1:-1] - (picture[:-2, 1:-1] + picture[2:, 1:-1]) / 2).mean()
+    assert grain["fourier"] < 0.8 * grain["pixels"]

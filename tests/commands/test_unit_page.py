@@ -51,3 +51,13 @@ def test_facets_stand_beside_their_clusters(cnnvis: Run, collection: Path) -> No
     assert [facet["pictures"] for facet in facets] == sorted((facet["pictures"] for facet in facets), reverse=True)
     assert 0 < ran.sidecar["scores"]["distance_between"] <= 1
     assert sample("chelsea").address not in members
+
+
+def test_a_facet_of_a_class_says_what_its_start_was_seen_as(cnnvis: Run, collection: Path) -> None:
+    ran = cnnvis("maximize", "objective=class:elephant", "preset=nguyen2016", f"pictures={collection}", "facets=2", "steps=2")
+    assert ran.code == 0, ran.err
+    for row in ran.sidecar["scores"]["pictures"]:
+        assert 0 <= row["start_seen_probability"] <= 1
+        assert row["seen_by"] == "minivgg_robust"
+    noise = cnnvis("maximize", "objective=class:elephant", "preset=simonyan2014", "steps=2", "name=noise")
+    assert "start_seen_probability" not in noise.sidecar["scores"]

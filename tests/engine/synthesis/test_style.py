@@ -10,7 +10,7 @@ from torchvision import models
 from cnnvis_cli.engine.errors import UserError
 from cnnvis_cli.engine.network.activations import activations
 from cnnvis_cli.engine.network.modifications import padded
-from cnnvis_cli.engine.network.network import Network
+from cnnvis_cli.engine.network.network import Network, Preprocessing
 from cnnvis_cli.engine.statistics import Wasserstein
 from cnnvis_cli.engine.synthesis.style import (
     Region,
@@ -120,3 +120,31 @@ def test_default_layers_leave_out_the_maps_of_the_classes_and_scores_the_parts_o
     others = other_layers(squeezenet, layers)
     assert others
     assert not any(other == layer or other.startswith(f"{layer}.") for other in others for layer in layers)
+
+
+class _Padded(nn.Module):
+    """A stem and two blocks that pad for themselves, unevenly as in TensorFlow, and share one activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad, self.act = nn.ZeroPad2d((0, 1, 0, 1)), nn.ReLU6()
+        self.stem, self.widened = nn.Conv2d(3, 8, 3, stride=2), nn.ReLU6()
+        self.depthwise, self.narrow = nn.Conv2d(8, 8, 3, stride=2, groups=8), nn.Conv2d(8, 4, 1)
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.widened(self.stem(self.pad(x)))
+        return self.head(self.narrow(self.act(self.depthwise(self.pad(maps)))).mean((2, 3)))
+
+
+def test_default_layers_are_activations_one_for_each_halving_and_no_paddings() -> None:
+    padded_net = Network.frozen("padded", _Padded().eval(), Preprocessing(size=64, resize=64))
+    assert style_layers(padded_net) == ["widened", "act"]
+    googlenet = Network.frozen(
+        "theirs", models.googlenet(weights=None, init_weights=False, aux_logits=False).eval(), Preprocessing(size=64, resize=64)
+    )
+    assert style_layers(googlenet)[:3] == ["conv1", "conv3", "inception3b"]  # its ReLUs are no modules
+    inception = models.inception_v3(weights=None, init_weights=False).eval()  # convolutions that lose a border
+    found = style_layers(Network.frozen("theirs", inception, Preprocessing(size=128, resize=128)))
+    assert found[:2] == ["Conv2d_2b_3x3", "Conv2d_4a_3x3"]
+    assert "Mixed_6a" in found
