@@ -258,9 +258,7 @@ def _save(
         return opinion(second, _views(config, second, picture), network.class_name(index))
 
     # The rival of a picture that began as another: what the second network sees in that one.
-    began = [
-        seen(unit, unit.start) if unit.start is not None and config.start not in ("grey", "zero") else {} for unit in units
-    ]
+    began = [seen(unit, unit.start) if unit.start is not None and (config.from_picture or unit.face) else {} for unit in units]
     captions = [
         _caption(unit, still, seen(unit, eight_bit(picture)), before, alone=len(units) == 1)
         for unit, still, picture, before in zip(units, silent, pictures.split(1), began, strict=True)

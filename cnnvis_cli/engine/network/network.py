@@ -248,6 +248,10 @@ class Network:
             raise UnknownLayer(f"no layer '{shortened(name)}' in {self.name}.{hint}", self.name)
         return found
 
+    def halvings(self, layer: Layer) -> int:
+        """How often a layer's maps are half of the picture; convolutions that lose a border do not count."""
+        return round(math.log2(self.size / max(layer.shape[1:])))
+
     @property
     def class_count(self) -> int:
         return self.reading.classes

@@ -168,11 +168,9 @@ def _opened(network: Network, name: str, module: nn.Module) -> bool:
         return True
     names = list(network.layers)
     inner = [layer for other, layer in network.layers.items() if other.startswith(f"{name}.")]
-    octaves = {
-        round(math.log2(network.size / max(sides))) for _, *sides in (x.shape for x in inner if x.spatial) if max(sides) > 1
-    }
+    sizes = {network.halvings(layer) for layer in inner if layer.spatial and max(layer.shape[1:]) > 1}
     answers = all(name.startswith(f"{after}.") for after in names[names.index(name) + 1 :])
-    return len(octaves) > 2 or (answers and 2 * len(inner) > len(names))
+    return len(sizes) > 2 or (answers and 2 * len(inner) > len(names))
 
 
 def block_ends(network: Network) -> list[str]:

@@ -6,7 +6,6 @@ Gatys, Ecker and Bethge 2015 (both papers), with statistics of choice, several s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -176,7 +175,7 @@ def _by_size(network: Network) -> list[list[Layer]]:
     for layer in network.layers.values():
         usable = layer.spatial and layer.shape[1] > 1 and layer.channels != answers
         if usable and not _linear(network.module.get_submodule(layer.name), layer.kind):
-            sizes.setdefault(round(math.log2(network.size / layer.shape[1])), []).append(layer)
+            sizes.setdefault(network.halvings(layer), []).append(layer)
     if not sizes:
         raise UserError(f"{network.name} has no maps to take statistics of.")
     return [sizes[halvings] for halvings in sorted(sizes)]
@@ -186,7 +185,7 @@ def _linear(module: nn.Module, kind: str) -> bool:
     """Whether a module is a step before a nonlinearity, or a sequence whose last one stands for it. One that holds others (a
     convolution with its functional ReLU) is what it gives."""
     step = not any(module.children()) and any(word in kind for word in _NOT_STATISTICS)
-    return step or isinstance(module, nn.Sequential | nn.Conv2d | nn.ConvTranspose2d | nn.Identity)
+    return step or isinstance(module, nn.Sequential | nn.Conv2d | nn.ConvTranspose2d)
 
 
 def stride(network: Network, layer: str) -> int:
